@@ -1,0 +1,8 @@
+import { join } from 'node:path';
+
+export const repository = join(import.meta.dirname, '../..');
+/** What the scripts keep in the checkout; git ignores it. */
+export const stateDirectory = join(repository, '.varve');
+/** The Node that package-lock.json names: everything of ours runs under it. */
+export const nodeBinary = join(repository, 'node_modules/node/bin/node');
+export const varveScript = join(repository, 'dist/cli/varve.js');

@@ -1,0 +1,75 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { nodeBinary, repository } from './paths.ts';
+import { run } from './process.ts';
+import type { TestResult } from './results.ts';
+
+export interface Suite {
+  readonly files: readonly string[];
+  /** Longest time for one test that does not set its own, in seconds. */
+  readonly testSeconds: number;
+}
+
+const suites = {
+  unit: { files: ['test/unit/**/*.test.ts', 'test/tidy/**/*.test.ts'], testSeconds: 20 },
+  integration: { files: ['test/integration/**/*.test.ts'], testSeconds: 30 },
+  crash: { files: ['test/crash/**/*.test.ts'], testSeconds: 120 },
+  e2e: { files: ['test/e2e/**/*.test.ts'], testSeconds: 120 },
+} as const satisfies Record<string, Suite>;
+
+export type SuiteName = keyof typeof suites;
+export const suiteNames = Object.keys(suites) as SuiteName[];
+
+export interface SuiteRun {
+  readonly results: readonly TestResult[];
+  /** What went wrong apart from the tests themselves: a file that does not load, a process that never ends. */
+  readonly problem: string | undefined;
+}
+
+/** Runs one suite in a process of its own, for so many minutes at most. */
+export async function runSuite(name: SuiteName, minutes: number): Promise<SuiteRun> {
+  const scratch = await mkdtemp(join(tmpdir(), 'varve-results-'));
+  const output = join(scratch, 'results.json');
+  try {
+    const ran = await run(nodeBinary, mochaArguments(suites[name], output), {
+      cwd: repository,
+      timeoutMs: minutes * 60_000,
+      onOutput: text => process.stdout.write(text),
+    });
+    const text = await readFile(output, 'utf8').catch(() => undefined);
+    const results = text === undefined ? [] : (JSON.parse(text) as TestResult[]);
+    const failed = results.some(result => result.outcome === 'failed');
+    const current = await readFile(`${output}.current`, 'utf8').catch(() => 'loading its files');
+    return { results, problem: problemOf(ran.exitCode, text !== undefined, failed, current) };
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+function mochaArguments(suite: Suite, output: string): string[] {
+  return [
+    join(repository, 'node_modules/mocha/bin/mocha.js'),
+    ...['--reporter', join(repository, 'test/support/reporter.ts'), '--reporter-option', `output=${output}`],
+    ...['--timeout', String(suite.testSeconds * 1_000)],
+    // Without this mocha would add the files of its configuration.
+    ...['--no-config', '--extension', 'ts', '--forbid-only'],
+    ...suite.files,
+  ];
+}
+
+function problemOf(
+  exitCode: number | null,
+  ended: boolean,
+  failed: boolean,
+  current: string,
+): string | undefined {
+  if (exitCode === null)
+    return ended
+      ? 'its tests ended and its process did not: something is still open'
+      : `took too long, at: ${current}`;
+  if (!ended) return `did not run to its end; it was at: ${current}`;
+  return exitCode !== 0 && !failed
+    ? `mocha ended with exit code ${exitCode} though no test failed`
+    : undefined;
+}

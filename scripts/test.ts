@@ -1,0 +1,125 @@
+import { globSync, readFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { messageOf } from '../src/errors/errors.ts';
+import { leftovers, takeSnapshot } from '../test/support/leftovers.ts';
+import { check, checks } from './lib/checks.ts';
+import { installPackages } from './lib/packages.ts';
+import { repository } from './lib/paths.ts';
+import { signalAll } from './lib/process.ts';
+import { badSkips, slowest, summarize, type TestResult } from './lib/results.ts';
+import { coverage, parseRules, rulesIn, testedRules } from './lib/rules.ts';
+import { runSuite, type SuiteName, suiteNames } from './lib/suites.ts';
+
+const usage = `scripts/test [--only ${suiteNames.join('|')}] [--long] [--ci]
+
+Runs every check and every test; says at the end 'N passed, N failed, N skipped'.
+  --only SUITE  build and run this suite alone
+  --long        also the repetitions: hundreds of fuzz seeds, many power cuts
+  --ci          a skipped test is a failure, except in the lanes that scripts/lib/results.ts names`;
+
+const packages = [
+  ...['docker.io', 'busybox-static', 'fio', 'e2fsprogs', 'xfsprogs', 'btrfs-progs'],
+  ...['util-linux', 'mount', 'tar', 'openssl', 'attr', 'procps'],
+];
+
+const problems: string[] = [];
+const results: TestResult[] = [];
+
+/** Runs one step, with its name and time on a line; what it returns or throws fails the run. */
+async function step(name: string, act: () => Promise<string | undefined>): Promise<void> {
+  const began = performance.now();
+  const problem = await act().catch(messageOf);
+  console.log(
+    `${problem === undefined ? 'ok    ' : 'FAILED'} ${name} (${duration(performance.now() - began)})`,
+  );
+  if (problem === undefined) return;
+  console.log(indent(problem));
+  problems.push(name);
+}
+
+async function runTests(name: SuiteName, long: boolean): Promise<string | undefined> {
+  const ran = await runSuite(name, long ? 360 : 20);
+  results.push(...ran.results);
+  const failures = ran.results.filter(result => result.outcome === 'failed');
+  const texts = failures.map(({ title, message }) => `${title}\n${indent(message)}`);
+  if (ran.problem !== undefined) texts.push(ran.problem);
+  return texts.length === 0 ? undefined : texts.join('\n');
+}
+
+async function checkRules(only: boolean): Promise<string | undefined> {
+  const rules = parseRules(readFileSync(join(repository, 'docs/rules.md'), 'utf8'));
+  const tested = only ? rulesInSources() : testedRules(results);
+  const { lines, problems: found } = coverage(rules, tested);
+  console.log(indent(lines.join('\n')));
+  return found.length === 0 ? undefined : found.join('\n');
+}
+
+/** What test titles could name, for a run that does not run them all. */
+function rulesInSources(): ReadonlySet<string> {
+  const files = globSync('test/{integration,crash,e2e,unit}/**/*.test.ts', { cwd: repository });
+  return new Set(files.flatMap(file => rulesIn(readFileSync(join(repository, file), 'utf8'))));
+}
+
+function printSummary(began: number): void {
+  const skipped = results.filter(result => result.outcome === 'skipped');
+  for (const { title, message } of skipped) console.log(`skipped: ${title}: ${message || 'no reason given'}`);
+  console.log('The slowest tests:');
+  for (const { title, ms } of slowest(results, 10)) console.log(`  ${duration(ms)}  ${title}`);
+  if (problems.length > 0) console.log(`Failed steps: ${problems.join(', ')}`);
+  console.log(`Took ${duration(performance.now() - began)}.`);
+  const total = summarize(results);
+  console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+}
+
+function duration(ms: number): string {
+  const seconds = ms / 1_000;
+  return seconds < 60
+    ? `${seconds.toFixed(1)} s`
+    : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^/gm, '    ');
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string' },
+      long: { type: 'boolean', default: false },
+      ci: { type: 'boolean', default: process.env.CI === 'true' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) return console.log(usage);
+  const selected = suiteNames.filter(name => values.only === undefined || values.only === name);
+  if (selected.length === 0) throw new Error(`there is no suite ${values.only}\n${usage}`);
+  process.env.PATH = [join(repository, 'node_modules/.bin'), process.env.PATH].join(delimiter);
+  if (values.long) process.env.VARVE_LONG = '1';
+
+  // An interrupted suite still cleans up in its hooks.
+  process.once('SIGTERM', () => signalAll('SIGINT')).once('SIGINT', () => problems.push('interrupted'));
+  const began = performance.now();
+  await step('packages', async () => void (await installPackages(packages)));
+  await step('build', () => check('npm', ['run', '--silent', 'build']));
+  if (values.only === undefined) {
+    for (const [name, command, ...args] of checks) await step(name, () => check(command, args));
+  }
+  const before = takeSnapshot();
+  for (const name of selected) await step(`${name} tests`, () => runTests(name, values.long));
+  await step('nothing left behind', async () => listed(leftovers(before)));
+  await step('skips', async () => listed(badSkips(results, values.ci)));
+  await step('rules with a test', () => checkRules(values.only !== undefined));
+  printSummary(began);
+  process.exitCode = problems.length === 0 ? 0 : 1;
+}
+
+function listed(lines: readonly string[]): string | undefined {
+  return lines.length === 0 ? undefined : lines.join('\n');
+}
+
+await main().catch((error: unknown) => {
+  console.error(messageOf(error));
+  process.exitCode = 1;
+});

@@ -1,0 +1,96 @@
+import { join } from 'node:path';
+import { nearest } from '../lib/nearest.ts';
+import type { Problem } from './explain.ts';
+import type { Config, DriverConfig, PoolConfig, Settings } from './schema.ts';
+
+const dockerSocket = 'unix:///var/run/docker.sock';
+
+/** Fills in what is derived from other keys; nothing is checked. */
+export function resolveConfig(settings: Settings, dockerHost: string | undefined): Config {
+  const implicitPool: PoolConfig = { driver: 'directory', path: join(settings.root, 'pools/default') };
+  const implicitDriver: Settings['drivers'][string] = { pool: 'default', options: {} };
+  const drivers = Object.entries({ varve: implicitDriver, ...settings.drivers });
+  return {
+    root: settings.root,
+    run: settings.run,
+    adminSocket: settings.adminSocket ?? join(settings.run, 'varve.sock'),
+    engine: settings.engine === 'auto' ? (dockerHost ?? dockerSocket) : settings.engine,
+    log: settings.log,
+    intervals: settings.intervals,
+    pools: { default: implicitPool, ...settings.pools },
+    drivers: Object.fromEntries(drivers.map(([name, driver]) => [name, withSocket(name, driver)])),
+  };
+}
+
+function withSocket(name: string, driver: Settings['drivers'][string]): DriverConfig {
+  const { pool, socket = `/run/docker/plugins/${name}.sock`, ...rest } = driver;
+  return { pool, socket, ...rest };
+}
+
+/** What is wrong between keys that are right by themselves. */
+export function conflicts(config: Config): readonly Problem[] {
+  return [
+    ...missingPools(config),
+    ...sharedAddresses(config),
+    ...nestedPools(config),
+    ...rootProblem(config),
+  ];
+}
+
+function missingPools(config: Config): Problem[] {
+  const pools = Object.keys(config.pools);
+  return Object.entries(config.drivers)
+    .filter(([, driver]) => !pools.includes(driver.pool))
+    .map(([name, { pool }]) => {
+      const near = nearest(pool, pools);
+      const way =
+        near === undefined ? `add it under pools, or use ${pools.join(', ')}` : `did you mean ${near}?`;
+      return {
+        path: ['drivers', name, 'pool'],
+        message: `is ${JSON.stringify(pool)}, which is not a pool; ${way}`,
+      };
+    });
+}
+
+/** Two servers on one address: the second would fail to start. */
+function sharedAddresses(config: Config): Problem[] {
+  const taken = new Map([[config.adminSocket, 'adminSocket']]);
+  const problems: Problem[] = [];
+  const take = (address: string, path: readonly string[]) => {
+    const owner = taken.get(address);
+    if (owner !== undefined)
+      problems.push({ path, message: `is ${address}, which ${owner} has too; choose another` });
+    else taken.set(address, path.join('.'));
+  };
+  for (const [name, driver] of Object.entries(config.drivers)) {
+    take(driver.socket, ['drivers', name, 'socket']);
+    if (driver.tcp !== undefined) take(driver.tcp.address, ['drivers', name, 'tcp', 'address']);
+  }
+  return problems;
+}
+
+/** A pool inside another would count, and delete, the other's volumes as its own. */
+function nestedPools(config: Config): Problem[] {
+  const pools = Object.entries(config.pools);
+  return pools.flatMap(([name, { path }], at) =>
+    pools
+      .filter(
+        ([, other], index) =>
+          index !== at && `${path}/`.startsWith(`${other.path}/`) && (path !== other.path || index < at),
+      )
+      .map(([other, { path: outer }]) => ({
+        path: ['pools', name, 'path'],
+        message: `is ${path}, inside ${outer} of pool ${other}; choose a directory of its own`,
+      })),
+  );
+}
+
+function rootProblem(config: Config): Problem[] {
+  const message = 'is "/", which holds everything else as well; choose a directory of its own';
+  return [
+    ...(config.root === '/' ? [{ path: ['root'], message }] : []),
+    ...Object.entries(config.pools)
+      .filter(([, pool]) => pool.path === '/')
+      .map(([name]) => ({ path: ['pools', name, 'path'], message })),
+  ];
+}

@@ -1,0 +1,76 @@
+/**
+ * Who uses a volume, as far as the engine tells: pure rules, no storage.
+ *
+ * An engine names each use with a mount id and is not a reliable witness. `docker cp` on a running container
+ * sends Mount and Unmount with the container's own id; after a crash the engine mounts the same id again and
+ * never unmounts the old one; with live-restore it may not unmount at all. So these counts only say when a
+ * volume may be looked at for release; what decides is whether any mount namespace still has it mounted.
+ */
+import type { MountId } from '../names.ts';
+
+export interface Consumer {
+  /** Mounts without their unmounts: never too low. */
+  readonly count: number;
+  /**
+   * False once the engine, or this daemon, has restarted: the count may then be too high by any number of
+   * calls that were never made or never answered, and stays so for this id.
+   */
+  readonly confirmed: boolean;
+  /** Milliseconds since the epoch, of the latest mount. */
+  readonly sinceMs: number;
+}
+
+export type Consumers = ReadonlyMap<MountId, Consumer>;
+
+export const noConsumers: Consumers = new Map();
+
+/**
+ * How long a consumer that no mount namespace shows is believed, in milliseconds. An engine gives Mount two
+ * minutes and starts the container only after it was answered.
+ */
+export const graceMs = 2 * 60 * 1000;
+
+/**
+ * Counts a mount. A count that may be too high grows as well: to start it anew would make it too low when the
+ * container that the id belongs to, or a copy into it, has outlived the restart.
+ */
+export function mounted(consumers: Consumers, id: MountId, nowMs: number): Consumers {
+  const { count, confirmed } = consumers.get(id) ?? { count: 0, confirmed: true };
+  return new Map(consumers).set(id, { count: count + 1, confirmed, sinceMs: nowMs });
+}
+
+/** Counts an unmount. An unknown id changes nothing. */
+export function unmounted(consumers: Consumers, id: MountId): Consumers {
+  const known = consumers.get(id);
+  if (known === undefined) return consumers;
+  const rest = new Map(consumers);
+  if (known.count > 1) rest.set(id, { ...known, count: known.count - 1 });
+  else rest.delete(id);
+  return rest;
+}
+
+/** Marks every consumer as unconfirmed: the engine or this daemon has restarted. */
+export function unconfirmed(consumers: Consumers): Consumers {
+  return new Map([...consumers].map(([id, consumer]) => [id, { ...consumer, confirmed: false }]));
+}
+
+/** What is known of a volume from elsewhere when its consumers are settled. */
+export interface Evidence {
+  /** Whether a mount namespace other than our own mount point has the volume mounted. */
+  readonly inUse: boolean;
+  /** Whether the engine said that no container that runs or starts has the volume; false when it was not asked. */
+  readonly disowned: boolean;
+  readonly nowMs: number;
+}
+
+/**
+ * Drops the consumers that cannot be real: nobody has the volume mounted, the time to start a container is
+ * over, and either the count is unconfirmed or the engine says itself that no container uses the volume.
+ */
+export function settled(consumers: Consumers, evidence: Evidence): Consumers {
+  if (evidence.inUse) return consumers;
+  const real = [...consumers].filter(
+    ([, { confirmed, sinceMs }]) => evidence.nowMs - sinceMs < graceMs || (confirmed && !evidence.disowned),
+  );
+  return real.length === consumers.size ? consumers : new Map(real);
+}

@@ -1,0 +1,181 @@
+import { Aborted, AlreadyExists, InvalidArgument, messageOf, NotFound } from '../../errors/errors.ts';
+import type { Held } from '../../lib/keyed-lock.ts';
+import type { DriverName, VolumeName } from '../names.ts';
+import type { Clock, CopyProgress, Disk } from '../ports.ts';
+import type { Catalog, Volume } from './catalog.ts';
+import type { Copies } from './copies.ts';
+import type { Driver } from './driver.ts';
+import { describeDifference, parseOptions, type VolumeRequest } from './options.ts';
+import type { Pool, VolumeManifest } from './pool.ts';
+import type { Pools } from './pools.ts';
+import type { Publisher } from './publisher.ts';
+import { manifestOf, sameManifest } from './record.ts';
+import type { Trash } from './trash.ts';
+
+export interface CreatorParts {
+  readonly catalog: Catalog;
+  readonly pools: Pools;
+  readonly publisher: Publisher;
+  readonly copies: Copies;
+  readonly disk: Disk;
+  readonly trash: Trash;
+  readonly clock: Clock;
+  /** The directory of all data: nothing that holds it can be copied into a volume. */
+  readonly root: string;
+}
+
+/**
+ * Makes volumes: the record first, in phase Creating, then the bytes, then phase Ready. Whatever ends it in
+ * between, {@link resume} finishes it.
+ */
+export class Creator {
+  readonly #parts: CreatorParts;
+
+  constructor(parts: CreatorParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Makes a volume, or answers with the one that the same options made before.
+   * @throws AlreadyExists when it exists with other options, and says which
+   */
+  async create(
+    _held: Held<VolumeName>,
+    name: VolumeName,
+    driver: Driver,
+    options: Record<string, string>,
+  ): Promise<Volume> {
+    const request = parseOptions({ ...driver.options, ...options });
+    const existing = this.#parts.catalog.find(name);
+    if (existing !== undefined) return this.#again(existing, driver.name, options, request);
+    const pool = this.#parts.pools.choose(request, driver.pool);
+    await pool.probe();
+    await this.#checkSource(request);
+    // The disk may have been away until now, and its volumes be newer than the records.
+    this.#parts.catalog.reserveNumbers(await pool.numbers());
+    const volume = await this.#parts.catalog.add({
+      name,
+      driver: driver.name,
+      pool: pool.name,
+      options,
+      createdAt: this.#parts.clock.now().toISOString(),
+      protected: request.protect,
+      phase: 'Creating',
+    });
+    await this.#make(volume, pool, request);
+    return volume;
+  }
+
+  /** Finishes a volume whose making was interrupted; one that is finished, or being copied, is left alone. */
+  async resume(
+    _held: Held<VolumeName>,
+    volume: Volume,
+    driverOptions: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    if (this.#parts.catalog.find(volume.record.name) !== volume || !isInterrupted(volume)) return;
+    const request = parseOptions({ ...driverOptions, ...volume.record.options });
+    const pool = this.#parts.pools.get(volume.record.pool);
+    await pool.probe();
+    await this.#make(volume, pool, request);
+  }
+
+  async #again(
+    volume: Volume,
+    driver: DriverName,
+    options: Record<string, string>,
+    request: VolumeRequest,
+  ): Promise<Volume> {
+    const { record } = volume;
+    if (record.driver !== driver) {
+      throw new AlreadyExists(
+        `volume ${record.name} exists already, of driver ${record.driver}; choose another name`,
+      );
+    }
+    const difference = describeDifference(record.options, options);
+    if (difference !== '') {
+      throw new AlreadyExists(
+        `volume ${record.name} exists already with other options (${difference}); remove it first, or choose another name`,
+      );
+    }
+    if (record.phase === 'Failed') {
+      await this.#checkSource(request);
+      const { failure: _, ...rest } = record;
+      await this.#parts.catalog.save(volume, { ...rest, phase: 'Creating' });
+    }
+    if (isInterrupted(volume)) {
+      const pool = this.#parts.pools.get(record.pool);
+      await pool.probe();
+      await this.#make(volume, pool, request);
+    }
+    return volume;
+  }
+
+  async #make(volume: Volume, pool: Pool, request: VolumeRequest): Promise<void> {
+    if (request.fromPath !== undefined) {
+      this.#startCopy(volume, pool, request, request.fromPath);
+      return;
+    }
+    try {
+      const manifest = manifestOf(volume.record);
+      await pool.create(manifest, request.attributes);
+      await this.#finish(volume, pool, manifest);
+    } catch (error) {
+      await this.#giveUp(volume);
+      throw error;
+    }
+  }
+
+  #startCopy(volume: Volume, pool: Pool, request: VolumeRequest, source: string): void {
+    this.#parts.copies.start(volume, async (signal, onProgress: (progress: CopyProgress) => void) => {
+      try {
+        const manifest = manifestOf(volume.record);
+        await pool.createFrom(manifest, request.attributes, source, { signal, onProgress });
+        await this.#finish(volume, pool, manifest);
+      } catch (error) {
+        if (!(error instanceof Aborted)) {
+          await this.#parts.catalog.save(volume, {
+            ...volume.record,
+            phase: 'Failed',
+            failure: messageOf(error),
+          });
+        }
+        throw error;
+      }
+    });
+  }
+
+  async #finish(volume: Volume, pool: Pool, written: VolumeManifest): Promise<void> {
+    const { catalog, publisher } = this.#parts;
+    await publisher.prepare(volume.record);
+    // A copy takes its time, and the record may have been changed meanwhile.
+    const manifest = manifestOf(volume.record);
+    if (!sameManifest(written, manifest)) await pool.writeManifest(manifest);
+    await catalog.save(volume, { ...volume.record, phase: 'Ready' });
+  }
+
+  /** Undoes a creation that failed, so that the caller's error means that nothing was created. */
+  async #giveUp(volume: Volume): Promise<void> {
+    await this.#parts.catalog.delete(volume);
+    this.#parts.trash.nudge();
+  }
+
+  async #checkSource({ fromPath }: VolumeRequest): Promise<void> {
+    if (fromPath === undefined) return;
+    const { root, disk, pools } = this.#parts;
+    const ours = [root, ...pools.all().map(pool => pool.root)];
+    const inside = ours.find(path => `${path}/`.startsWith(fromPath === '/' ? '/' : `${fromPath}/`));
+    if (inside !== undefined) {
+      throw new InvalidArgument(
+        `from-path ${fromPath} holds varve's own data (${inside}); name a directory that does not`,
+      );
+    }
+    if (!(await disk.isDirectory(fromPath))) {
+      throw new NotFound(`from-path ${fromPath} is not a directory of this host; nothing was created`);
+    }
+  }
+}
+
+/** Whether a volume is half made and nobody is at it; true only for who holds its lock. */
+export function isInterrupted({ record, progress }: Volume): boolean {
+  return record.phase === 'Creating' && progress === null;
+}

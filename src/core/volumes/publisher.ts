@@ -1,0 +1,107 @@
+import { FailedPrecondition } from '../../errors/errors.ts';
+import { step } from '../../lib/fault.ts';
+import type { MountUser } from '../mount.ts';
+import type { PoolName, VolumeNumber } from '../names.ts';
+import type { Directory, Mounter } from '../ports.ts';
+import type { Pool } from './pool.ts';
+import type { Place } from './record.ts';
+
+/**
+ * Makes volumes appear at their mount points, `<root>/mnt/POOL-NUMBER`, and disappear from them.
+ *
+ * A mount point is an immutable empty directory: a container that would ever get it with nothing mounted on
+ * it cannot write there, so no data can end up beneath a volume.
+ */
+export class Publisher {
+  readonly #mounter: Mounter;
+  readonly #mountPoints: Directory;
+  /** The mount points that are known to be as they should be. */
+  readonly #prepared = new Set<string>();
+
+  constructor(mounter: Mounter, mountPoints: Directory) {
+    this.#mounter = mounter;
+    this.#mountPoints = mountPoints;
+  }
+
+  mountPoint(place: Place): string {
+    return `${this.#mountPoints.path}/${nameOf(place)}`;
+  }
+
+  /** Makes the mount point of a volume that is not mounted; repeating it is fine. */
+  async prepare(place: Place): Promise<void> {
+    const name = nameOf(place);
+    if (this.#prepared.has(name)) return;
+    if (!(await this.#mountPoints.exists(name))) {
+      // One that a power cut loses is made again here.
+      await step('mountpoint.create', () =>
+        this.#mountPoints.makeDirectory(name, { mode: 0o700, exist: 'ok', durable: false }),
+      );
+    }
+    // Also of one that exists: an earlier attempt may have ended before this.
+    await step('mountpoint.protect', () => this.#mountPoints.setImmutable(name, true));
+    this.#prepared.add(name);
+  }
+
+  /**
+   * Mounts a volume, once, and makes sure that the engine's process `peer` sees it.
+   * @throws FailedPrecondition when the engine cannot see our mounts
+   */
+  async publish(pool: Pool, place: Place, peer: number | undefined): Promise<string> {
+    const target = this.mountPoint(place);
+    for (const mount of pool.mounts(place.number, target)) {
+      await step('publish.mount', () => this.#mounter.mount(mount));
+    }
+    if (peer !== undefined && !(await this.#mounter.visibleTo(peer, target))) {
+      throw new FailedPrecondition(
+        `the container engine (process ${peer}) does not see mounts made under ${this.#mountPoints.path}; ` +
+          'run varve in the mount namespace of the engine, or share the directory with it (mount --make-rshared)',
+      );
+    }
+    return target;
+  }
+
+  /**
+   * Who has the volume mounted, besides its mount point; nobody, when its data directory does not exist.
+   * @throws Unavailable when that cannot be known
+   */
+  users(pool: Pool, place: Place): Promise<readonly MountUser[]> {
+    return this.#mounter.users(pool.dataPath(place.number), this.mountPoint(place));
+  }
+
+  /** Takes a volume from its mount point. The caller has made sure that nobody uses it. */
+  async unpublish(place: Place): Promise<void> {
+    await step('unpublish.unmount', () => this.#mounter.unmount(this.mountPoint(place)));
+  }
+
+  /** Removes the mount point of a volume that is not mounted. */
+  async dismantle(place: Place): Promise<void> {
+    const name = nameOf(place);
+    this.#prepared.delete(name);
+    if (!(await this.#mountPoints.exists(name))) return;
+    await step('mountpoint.unprotect', () => this.#mountPoints.setImmutable(name, false));
+    await step('mountpoint.remove', () => this.#mountPoints.removeDirectory(name));
+  }
+
+  /** The volumes that are mounted now. */
+  async published(): Promise<readonly Place[]> {
+    const prefix = `${this.#mountPoints.path}/`;
+    const targets = (await this.#mounter.table()).map(entry => entry.mountPoint);
+    return targets
+      .filter(target => target.startsWith(prefix))
+      .flatMap(target => placeOf(target.slice(prefix.length)));
+  }
+
+  /** The volumes that have a mount point. */
+  async prepared(): Promise<readonly Place[]> {
+    return (await this.#mountPoints.list('.')).flatMap(placeOf);
+  }
+}
+
+function nameOf({ pool, number }: Place): string {
+  return `${pool}-${number}`;
+}
+
+function placeOf(name: string): Place[] {
+  const [, pool, number] = /^([a-z0-9-]+)-([1-9][0-9]*)$/.exec(name) ?? [];
+  return number === undefined ? [] : [{ pool: pool as PoolName, number: Number(number) as VolumeNumber }];
+}

@@ -1,0 +1,170 @@
+/** Looks at this host as the daemon would, with or without a daemon, and says what works and what does not. */
+import { request } from 'node:http';
+import { dirname } from 'node:path';
+import type { Config } from './config/schema.ts';
+import type { DoctorFinding } from './core/volumes/view.ts';
+import { messageOf, NotFound } from './errors/errors.ts';
+import { DockerEngine } from './host/linux/engine.ts';
+import { LinuxMounter } from './host/linux/mounter.ts';
+import { type PathFacts, probeHost, probePath } from './host/linux/probe.ts';
+
+type Check = (config: Config) => Promise<DoctorFinding[]> | DoctorFinding[];
+
+/** All findings, in the order in which a person would look. */
+export async function examine(config: Config): Promise<DoctorFinding[]> {
+  const checks: Check[] = [checkHost, checkPaths, checkDaemon, checkPlugins, checkEngine, checkLeftovers];
+  const findings: DoctorFinding[] = [];
+  for (const check of checks) findings.push(...(await check(config)));
+  return findings;
+}
+
+function checkHost(): DoctorFinding[] {
+  const { kernel, kernelIsEnough, uid, canMount, tablesReadable, seesAllProcesses } = probeHost();
+  return [
+    kernelIsEnough
+      ? ok('kernel', `Linux ${kernel}`)
+      : failure('kernel', `Linux ${kernel} is too old`, 'use Linux 5.8 or later'),
+    canMount
+      ? ok('privileges', 'this process can mount')
+      : failure('privileges', `user ${uid} cannot mount`, 'run varve as root, with CAP_SYS_ADMIN'),
+    tablesReadable && seesAllProcesses
+      ? ok('mount tables', 'the mounts of all processes can be read')
+      : warning(
+          'mount tables',
+          'not every process of the host is visible: a volume in use may be taken for an unused one',
+          'run varve in the pid namespace of the host (docker run --pid=host)',
+        ),
+  ];
+}
+
+async function checkPaths(config: Config): Promise<DoctorFinding[]> {
+  const places = [
+    ['root', config.root] as const,
+    ...Object.entries(config.pools).map(([name, { path }]) => [`pool ${name}`, path] as const),
+  ];
+  return (await Promise.all(places.map(([name, path]) => checkPath(name, path)))).flat();
+}
+
+async function checkPath(name: string, path: string): Promise<DoctorFinding[]> {
+  try {
+    const facts = await probeNearest(path);
+    return [
+      ok(name, `${path} is on ${facts.fsType}, ${abilities(facts)}`),
+      ...(facts.immutable
+        ? []
+        : [
+            warning(
+              name,
+              `${facts.fsType} cannot make directories immutable, so that a container which lost its mount could write beneath it`,
+              'keep the root on ext4, xfs or btrfs',
+            ),
+          ]),
+    ];
+  } catch (error) {
+    return [failure(name, messageOf(error), `make ${path} available and writable`)];
+  }
+}
+
+/** The facts of a path, or of the directory in which it would be made. */
+async function probeNearest(path: string): Promise<PathFacts> {
+  try {
+    return await probePath(path);
+  } catch (error) {
+    if (error instanceof NotFound && path !== '/') return probeNearest(dirname(path));
+    throw error;
+  }
+}
+
+function abilities({ reflink, userXattr, propagation }: PathFacts): string {
+  const copies = reflink ? 'copies share their blocks (reflink)' : 'no reflink';
+  return `${copies}, ${userXattr ? 'user xattrs' : 'no user xattrs'}, mounts below are ${propagation}`;
+}
+
+async function checkDaemon({ adminSocket }: Config): Promise<DoctorFinding[]> {
+  try {
+    const status = (await ask(adminSocket, 'GET', '/v1/status')) as {
+      version: string;
+      pid: number;
+      warnings: string[];
+    };
+    return [
+      ok('daemon', `varve ${status.version} runs as process ${status.pid}`),
+      ...status.warnings.map(text => warning('daemon', text, null)),
+    ];
+  } catch (error) {
+    return [
+      failure('daemon', `no daemon answers on ${adminSocket}: ${messageOf(error)}`, 'start it: varve daemon'),
+    ];
+  }
+}
+
+async function checkPlugins({ drivers }: Config): Promise<DoctorFinding[]> {
+  return Promise.all(
+    Object.entries(drivers).map(async ([name, { socket }]) => {
+      try {
+        await ask(socket, 'POST', '/VolumeDriver.Capabilities');
+        return ok(`driver ${name}`, `engines reach it on ${socket}`);
+      } catch (error) {
+        const fix = 'start the daemon; a socket that nobody answers makes every `docker volume ls` wait 15 s';
+        return failure(`driver ${name}`, `${socket} does not answer: ${messageOf(error)}`, fix);
+      }
+    }),
+  );
+}
+
+async function checkEngine({ engine }: Config): Promise<DoctorFinding[]> {
+  if (engine === 'none') return [ok('engine', 'none is configured; labels and containers are not shown')];
+  try {
+    return [ok('engine', `${await new DockerEngine(engine).version()} at ${engine}`)];
+  } catch (error) {
+    const fix = 'start it, or set `engine`; varve works without it, but shows no labels and containers';
+    return [warning('engine', messageOf(error), fix)];
+  }
+}
+
+/** Mounts that a daemon left behind; with one running, they are in use or it takes care of them. */
+async function checkLeftovers({ root, adminSocket }: Config): Promise<DoctorFinding[]> {
+  const mounts = (await new LinuxMounter().table()).filter(({ mountPoint }) =>
+    mountPoint.startsWith(`${root}/mnt/`),
+  );
+  const runs = await ask(adminSocket, 'GET', '/v1/status').then(
+    () => true,
+    () => false,
+  );
+  if (runs || mounts.length === 0) return [ok('leftovers', 'no mounts without a daemon')];
+  const message = `${mounts.length} volumes are mounted below ${root}/mnt and no daemon runs`;
+  return [
+    warning('leftovers', message, 'start the daemon: it takes them over, and unmounts what is not used'),
+  ];
+}
+
+/** One request on a unix socket, with 5 s for the answer. @throws Error when it is not answered with success */
+function ask(socketPath: string, method: string, path: string): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath, method, path, timeout: 5000 }, response => {
+      let text = '';
+      response.on('data', (part: Buffer) => {
+        text += part.toString();
+      });
+      response.on('end', () => {
+        if (response.statusCode === 200) resolve(JSON.parse(text));
+        else reject(new Error(`status ${response.statusCode}`));
+      });
+    });
+    call.on('timeout', () => call.destroy(new Error('no answer within 5 s')));
+    call.on('error', reject);
+    call.end();
+  });
+}
+
+function ok(check: string, message: string): DoctorFinding {
+  return { check, verdict: 'ok', message, fix: null };
+}
+
+function warning(check: string, message: string, fix: string | null): DoctorFinding {
+  return { check, verdict: 'warning', message, fix };
+}
+
+function failure(check: string, message: string, fix: string): DoctorFinding {
+  return { check, verdict: 'failure', message, fix };
+}

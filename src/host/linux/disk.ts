@@ -1,0 +1,71 @@
+import { close as closeCallback, constants, open as openCallback } from 'node:fs';
+import { mkdir, stat } from 'node:fs/promises';
+import { isAbsolute } from 'node:path';
+import { promisify } from 'node:util';
+import type { CopyProgress, Directory, Disk } from '../../core/ports.ts';
+import { Internal, InvalidArgument } from '../../errors/errors.ts';
+import { errorCode, fromNodeError } from '../../errors/from-errno.ts';
+import { copyTree } from './copy-tree.ts';
+import { LinuxDirectory } from './directory.ts';
+import { O_PATH } from './safe-path.ts';
+
+const openFile = promisify(openCallback);
+const closeFile = promisify(closeCallback);
+
+export class LinuxDisk implements Disk {
+  async open(path: string, options: { readonly make?: boolean } = {}): Promise<Directory> {
+    if (options.make) await attempt(`make the directory ${path}`, () => mkdir(path, { recursive: true }));
+    return new LinuxDirectory(path, await openDirectory(path, O_PATH));
+  }
+
+  async fingerprint(path: string): Promise<string | undefined> {
+    try {
+      const { dev, ino, ctimeNs } = await stat(path, { bigint: true });
+      return `${dev}:${ino}:${ctimeNs}`;
+    } catch (error) {
+      if (errorCode(error) === 'ENOENT') return undefined;
+      throw fromNodeError(error, `look at ${path}`);
+    }
+  }
+
+  async isDirectory(path: string): Promise<boolean> {
+    try {
+      return (await stat(path)).isDirectory();
+    } catch (error) {
+      if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errorCode(error) ?? '')) return false;
+      throw fromNodeError(error, `look at ${path}`);
+    }
+  }
+
+  async copyTree(
+    source: string,
+    target: Directory,
+    path: string,
+    options: { readonly signal: AbortSignal; readonly onProgress: (progress: CopyProgress) => void },
+  ): Promise<void> {
+    if (!(target instanceof LinuxDirectory))
+      throw new Internal(`${target.path} is not a directory of this disk`);
+    const from = await openDirectory(source, constants.O_RDONLY);
+    try {
+      await target.withDirectory(path, to =>
+        attempt(`copy ${source} to ${target.path}/${path}`, () => copyTree(from, to, options)),
+      );
+    } finally {
+      await closeFile(from);
+    }
+  }
+}
+
+/** @throws NotFound */
+async function openDirectory(path: string, flags: number): Promise<number> {
+  if (!isAbsolute(path)) throw new InvalidArgument(`the path "${path}" is relative; give an absolute one`);
+  return await attempt(`open the directory ${path}`, () => openFile(path, flags | constants.O_DIRECTORY));
+}
+
+async function attempt<T>(action: string, act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    throw fromNodeError(error, action);
+  }
+}

@@ -1,0 +1,73 @@
+import type Dockerode from 'dockerode';
+import type { Engine, EngineContainer, EngineVolume } from '../../core/ports.ts';
+import { InvalidArgument, messageOf, Unavailable } from '../../errors/errors.ts';
+import { errorCode } from '../../errors/from-errno.ts';
+
+/** The Docker Engine API, at an address such as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`. */
+export class DockerEngine implements Engine {
+  readonly #address: string;
+  readonly #options: Dockerode.DockerOptions;
+  readonly #deadline: number;
+
+  /** @param deadline milliseconds for each question. @throws InvalidArgument */
+  constructor(address: string, deadline = 10_000) {
+    this.#address = address;
+    this.#deadline = deadline;
+    this.#options = parseAddress(address);
+  }
+
+  async volumes(driver: string): Promise<readonly EngineVolume[]> {
+    const [volumes, containers] = await this.#ask(async (docker, abortSignal) => [
+      await docker.listVolumes({ filters: { driver: [driver] }, abortSignal }),
+      await docker.listContainers({ all: true, abortSignal }),
+    ]);
+    // The engine sends null where there is nothing.
+    return (volumes.Volumes ?? []).map(({ Name, Driver, Labels }) => ({
+      name: Name,
+      labels: Labels ?? {},
+      containers: containers.filter(container => mountsVolume(container, Name, Driver)).map(toContainer),
+    }));
+  }
+
+  async version(): Promise<string> {
+    const version = await this.#ask(docker => docker.version());
+    return `Docker Engine ${version.Version}`;
+  }
+
+  async #ask<const T>(question: (docker: Dockerode, signal: AbortSignal) => Promise<T>): Promise<T> {
+    try {
+      // Loaded when it is needed: it takes a third of a second.
+      const { default: Docker } = await import('dockerode');
+      return await question(
+        new Docker({ ...this.#options, timeout: this.#deadline }),
+        AbortSignal.timeout(this.#deadline),
+      );
+    } catch (error) {
+      const reason = messageOf(error) || errorCode(error);
+      const text = `the engine at ${this.#address} does not answer: ${reason}; start it, or correct its address`;
+      throw new Unavailable(text, { cause: error });
+    }
+  }
+}
+
+function parseAddress(address: string): Dockerode.DockerOptions {
+  if (address.startsWith('unix:///')) return { socketPath: address.slice('unix://'.length) };
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  if (url?.protocol === 'tcp:' && url.hostname !== '') {
+    return { protocol: 'http', host: url.hostname, port: Number(url.port || 2375) };
+  }
+  throw new InvalidArgument(
+    `the engine address "${address}" is not understood; use unix:///PATH or tcp://HOST:PORT`,
+  );
+}
+
+function mountsVolume(container: Dockerode.ContainerInfo, name: string, driver: string): boolean {
+  return container.Mounts.some(
+    mount => mount.Type === 'volume' && mount.Name === name && (mount.Driver ?? driver) === driver,
+  );
+}
+
+function toContainer({ Id, Names, State }: Dockerode.ContainerInfo): EngineContainer {
+  const running = ['running', 'paused', 'restarting'].includes(State);
+  return { id: Id, name: Names[0]?.replace(/^\//, '') ?? Id.slice(0, 12), running };
+}

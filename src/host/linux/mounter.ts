@@ -1,0 +1,82 @@
+import type { Mount, MountEntry, MountUser } from '../../core/mount.ts';
+import type { Mounter } from '../../core/ports.ts';
+import { FailedPrecondition } from '../../errors/errors.ts';
+import { fromErrno } from '../../errors/from-errno.ts';
+import { findMountUsers, isMountedFor } from './mount-users.ts';
+import { parseMountinfo, readMountinfo } from './mountinfo.ts';
+import {
+  type FileIdentity,
+  identify,
+  isReadonly,
+  MS_BIND,
+  MS_RDONLY,
+  MS_REMOUNT,
+  mount as mountSystemCall,
+  must,
+  unmount as unmountSystemCall,
+} from './system-calls.ts';
+
+/**
+ * Mounts of this process's mount namespace. A new mount keeps the propagation that the kernel gives it, so
+ * that it reaches an engine in another namespace.
+ */
+export class LinuxMounter implements Mounter {
+  async mount(mount: Mount): Promise<void> {
+    const [source, target] = await Promise.all([directoryAt(mount.source), directoryAt(mount.target)]);
+    // A mount root whose file is the source's can only be the source, mounted: no table need be read, which
+    // takes milliseconds when there are thousands of mounts.
+    if (!target.mountRoot) {
+      must(
+        await mountSystemCall(mount.source, mount.target, MS_BIND),
+        `mount ${mount.source} on ${mount.target}`,
+      );
+    } else if (target.key !== source.key) {
+      throw new FailedPrecondition(
+        `cannot mount ${mount.source}: something else is mounted on ${mount.target}; unmount that first`,
+      );
+    }
+    await this.#setReadonly(mount, target.mountRoot);
+  }
+
+  /** A bind takes its flags from the source's mount; only a remount changes them (mount(2), "Bind mount"). */
+  async #setReadonly({ source, target, readonly }: Mount, stoodBefore: boolean): Promise<void> {
+    if (readonly) {
+      must(
+        await mountSystemCall('none', target, MS_REMOUNT | MS_BIND | MS_RDONLY),
+        `make ${target} read-only`,
+      );
+    } else if (stoodBefore && (await isReadonly(target)) && !(await isReadonly(source))) {
+      throw new FailedPrecondition(`${source} is mounted read-only on ${target}; unmount that first`);
+    }
+  }
+
+  async unmount(target: string): Promise<void> {
+    for (;;) {
+      const { errno } = await unmountSystemCall(target);
+      if (errno === EINVAL || errno === ENOENT) return;
+      if (errno !== 0) throw fromErrno(errno, `unmount ${target}`);
+    }
+  }
+
+  async table(): Promise<readonly MountEntry[]> {
+    return parseMountinfo(readMountinfo('self'));
+  }
+
+  users(directory: string, except: string): Promise<readonly MountUser[]> {
+    return findMountUsers(directory, except);
+  }
+
+  visibleTo(pid: number, target: string): Promise<boolean> {
+    return isMountedFor(pid, target);
+  }
+}
+
+const ENOENT = 2;
+const EINVAL = 22;
+
+async function directoryAt(path: string): Promise<FileIdentity> {
+  const answer = await identify(path);
+  must(answer, `look at ${path}`);
+  if (answer.file.directory) return answer.file;
+  throw new FailedPrecondition(`${path} is not a directory; only directories are mounted`);
+}

@@ -1,0 +1,160 @@
+/**
+ * The composition root: which parts there are, and who gets what. It alone sees every folder.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Config } from './config/schema.ts';
+import { type DriverName, type PoolName, parseDriverName, parsePoolName } from './core/names.ts';
+import type { ObjectStore } from './core/ports.ts';
+import { Catalog } from './core/volumes/catalog.ts';
+import { Copies } from './core/volumes/copies.ts';
+import { Creator } from './core/volumes/creator.ts';
+import type { Driver } from './core/volumes/driver.ts';
+import { Inventory } from './core/volumes/inventory.ts';
+import { Keeper } from './core/volumes/keeper.ts';
+import { Meter } from './core/volumes/meter.ts';
+import { Pools } from './core/volumes/pools.ts';
+import { Publisher } from './core/volumes/publisher.ts';
+import { type RebuildReport, rebuildRecords } from './core/volumes/rebuild.ts';
+import { VolumeService } from './core/volumes/service.ts';
+import { Trash } from './core/volumes/trash.ts';
+import type { DoctorFinding } from './core/volumes/view.ts';
+import { type Faces, serve, untilSignal } from './daemon.ts';
+import { examine } from './doctor.ts';
+import { requireMarker } from './drivers/pools/directory/marker.ts';
+import { openDirectoryPool } from './drivers/pools/directory/open.ts';
+import { bootId } from './host/linux/boot-id.ts';
+import { systemClock } from './host/linux/clock.ts';
+import { LinuxDisk } from './host/linux/disk.ts';
+import { DockerEngine } from './host/linux/engine.ts';
+import { lockFile } from './host/linux/flock.ts';
+import { LinuxMounter } from './host/linux/mounter.ts';
+import { Cleanup } from './lib/cleanup.ts';
+import { createLogger, type RootLogger } from './lib/log.ts';
+import { openBootStore } from './store/sqlite/boot-store.ts';
+import { openSqliteStore } from './store/sqlite/open.ts';
+import { setAsideDatabase } from './store/sqlite/set-aside.ts';
+
+/** Runs the daemon until a signal ends it. @throws FailedPrecondition, with the cure, before anything is served */
+export async function runDaemon(config: Config): Promise<void> {
+  const log = createLogger(config.log);
+  await untilSignal(log, async cleanup => {
+    await serve(await composeDaemon(config, log, cleanup), cleanup);
+  });
+}
+
+/**
+ * Restores the records from the pools' disks, into the database there is, or into a new one when that cannot
+ * be used; the old file is kept. @throws FailedPrecondition while a daemon runs
+ */
+export async function rebuildState(
+  config: Config,
+  onProgress: (message: string) => void,
+): Promise<RebuildReport> {
+  const cleanup = new Cleanup();
+  try {
+    cleanup.defer(await lockFile(`${config.root}/lock`));
+    await requireDisks(config);
+    await setAsideDatabase(stateFile(config), onProgress);
+    const store = await openSqliteStore(stateFile(config), { synchronous: 'FULL', create: true });
+    cleanup.defer(() => store.close());
+    const pools = await openPools(config, store, { rebuild: true });
+    const bootStore = await openBootStore(`${config.run}/consumers.db`, await bootId());
+    cleanup.defer(() => bootStore.close());
+    const catalog = new Catalog(store, bootStore);
+    await catalog.load();
+    return await rebuildRecords(catalog, pools, onProgress);
+  } finally {
+    await cleanup.close();
+  }
+}
+
+/** Says of this host what works and what does not; needs no daemon. */
+export function examineHost(config: Config): Promise<DoctorFinding[]> {
+  return examine(config);
+}
+
+async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup): Promise<Faces> {
+  cleanup.defer(await lockFile(`${config.root}/lock`));
+  const store = await openSqliteStore(stateFile(config), { synchronous: 'FULL', create: true });
+  cleanup.defer(() => store.close());
+  const pools = await openPools(config, store, { rebuild: false });
+  const bootStore = await openBootStore(`${config.run}/consumers.db`, await bootId());
+  cleanup.defer(() => bootStore.close());
+  const disk = new LinuxDisk();
+  await disk
+    .open(config.root, { make: true })
+    .then(root => root.makeDirectory('mnt', { mode: 0o711, exist: 'ok' }));
+  const mountPoints = await disk.open(`${config.root}/mnt`);
+  cleanup.defer(() => mountPoints.close());
+
+  const clock = systemClock;
+  const drivers = driversOf(config);
+  const engine = config.engine === 'none' ? undefined : new DockerEngine(config.engine);
+  const catalog = new Catalog(store, bootStore);
+  const publisher = new Publisher(new LinuxMounter(), mountPoints);
+  const trash = new Trash({ catalog, pools, publisher, log: log.child({ part: 'trash' }) });
+  const copies = new Copies(log.child({ part: 'copies' }));
+  const creator = new Creator({ catalog, pools, publisher, copies, disk, clock, trash, root: config.root });
+  const service = new VolumeService({
+    catalog,
+    pools,
+    publisher,
+    copies,
+    creator,
+    trash,
+    clock,
+    log: log.child({ part: 'volumes' }),
+  });
+  const inventory = new Inventory(service, pools);
+  const meter = new Meter(catalog, pools, clock, log.child({ part: 'meter' }));
+  const keeper = new Keeper({
+    service,
+    catalog,
+    pools,
+    publisher,
+    creator,
+    inventory,
+    drivers,
+    engine,
+    clock,
+    log: log.child({ part: 'keeper' }),
+  });
+  const state = { store, catalog, pools, publisher, service, clock };
+  return { config, log, drivers, catalog, copies, service, inventory, meter, keeper, trash, state };
+}
+
+/** @throws Unavailable when the disk of a pool is not there; a pool in a root that is lost may be made anew */
+async function requireDisks(config: Config): Promise<void> {
+  const disk = new LinuxDisk();
+  for (const [name, { path }] of Object.entries(config.pools)) {
+    const isLost = path.startsWith(`${config.root}/`) && !(await disk.isDirectory(path));
+    if (!isLost) await requireMarker(disk, parsePoolName(name), path);
+  }
+}
+
+async function openPools(
+  config: Config,
+  store: ObjectStore,
+  { rebuild }: { rebuild: boolean },
+): Promise<Pools> {
+  const disk = new LinuxDisk();
+  const pools = [];
+  for (const [name, { path }] of Object.entries(config.pools)) {
+    pools.push(
+      await openDirectoryPool({ disk, store, name: parsePoolName(name), path, newUuid: randomUUID, rebuild }),
+    );
+  }
+  return new Pools(pools);
+}
+
+function driversOf(config: Config): readonly Driver[] {
+  return Object.entries(config.drivers).map(([name, { pool, options }]) => ({
+    name: parseDriverName(name) satisfies DriverName,
+    pool: pool as PoolName,
+    options,
+  }));
+}
+
+function stateFile(config: Config): string {
+  return `${config.root}/state.db`;
+}

@@ -1,0 +1,93 @@
+import type { Socket } from 'node:net';
+import express, { type Express, type Request, type Response } from 'express';
+import { show } from '../../core/names.ts';
+import { InvalidArgument, messageOf, NotFound } from '../../errors/errors.ts';
+import { toDocker } from '../../errors/to-docker.ts';
+import { faultPoint } from '../../lib/fault.ts';
+import type { Logger } from '../../lib/log.ts';
+import { type Body, type VolumeDriverParts, volumeCalls } from './calls.ts';
+
+export interface PluginParts extends VolumeDriverParts {
+  /** Requests wait for this: the socket is bound before the state is loaded. */
+  readonly ready: Promise<void>;
+  /** The process at the other end of a connection, if it can be known. */
+  readonly peerPid: (socket: Socket) => number | undefined;
+  readonly log: Logger;
+}
+
+/** Largest request body; an engine's longest is a Create with its options. */
+const bodyLimit = '1mb';
+
+/**
+ * The plugin socket of one driver (Docker plugin API, VolumeDriver). dockerd sends no Content-Type, at times an
+ * empty Host, and after a broken connection repeats a request with an empty body.
+ */
+export function pluginApp(parts: PluginParts): Express {
+  const app = express();
+  app.disable('x-powered-by').disable('etag');
+  app.use(express.text({ type: () => true, limit: bodyLimit }));
+  for (const [method, call] of Object.entries(volumeCalls(parts))) {
+    app.post(`/${method}`, async (request, response) => {
+      await parts.ready;
+      await answer(parts, method, request, response, call);
+    });
+  }
+  app.use((request: Request, response: Response) => {
+    const { status, body } = toDocker(new NotFound(`varve has no ${request.method} ${show(request.path)}`));
+    response.status(status).json(body);
+  });
+  app.use((error: unknown, _request: Request, response: Response, _next: unknown) => {
+    const { status, body } = toDocker(new InvalidArgument(`the request cannot be read: ${messageOf(error)}`));
+    response.status(status).json(body);
+  });
+  return app;
+}
+
+async function answer(
+  parts: PluginParts,
+  method: string,
+  request: Request,
+  response: Response,
+  call: (body: Body, peer: number | undefined) => Promise<object>,
+): Promise<void> {
+  try {
+    const fault = faultPoint(`docker.${method}`);
+    if (fault === 'hang') return;
+    if (fault === 'drop') return void request.socket.destroy();
+    if (fault === 'empty') return void response.json({});
+    const result = await call(parseBody(request.body), parts.peerPid(request.socket));
+    if (fault === 'lose') return void request.socket.destroy();
+    response.json(result);
+  } catch (error) {
+    parts.log.warn(`${method}: ${messageOf(error)}`);
+    if (method === 'VolumeDriver.Get' && !isAboutVolume(request, error)) {
+      // dockerd takes any answer but success for "no such volume" and then deletes the volume's labels and
+      // options for good; a broken connection it tries again.
+      request.socket.destroy();
+      return;
+    }
+    const { status, body } = toDocker(error);
+    response.status(status).json(body);
+  }
+}
+
+/**
+ * Whether an error tells something of the volume that was asked for. An empty request does not even say which:
+ * that is how dockerd repeats a question whose connection broke (moby#39331).
+ */
+function isAboutVolume(request: Request, error: unknown): boolean {
+  const isEmpty = typeof request.body !== 'string' || request.body.trim() === '';
+  return !isEmpty && (error instanceof NotFound || error instanceof InvalidArgument);
+}
+
+/** @throws InvalidArgument */
+function parseBody(text: unknown): Body {
+  if (typeof text !== 'string' || text.trim() === '') return {};
+  try {
+    const body: unknown = JSON.parse(text);
+    if (typeof body === 'object' && body !== null && !Array.isArray(body)) return body as Body;
+  } catch {
+    // Falls through: text that is no JSON, and JSON that is no object, are refused alike.
+  }
+  throw new InvalidArgument(`the request body ${show(text)} is not a JSON object`);
+}

@@ -1,0 +1,203 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { type Result, run } from '../../scripts/lib/process.ts';
+import { until } from '../../scripts/lib/wait.ts';
+import { unmountBelow } from './unmount-below.ts';
+
+const varveScript = new URL(process.env['TEST_PROGRAM'] ?? '../../src/cli/varve.ts', import.meta.url)
+  .pathname;
+/** The environment without what concerns another daemon, or the tests. */
+const environment = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith('VARVE_')),
+);
+let count = 0;
+
+export interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+/** A `varve daemon` for one test: the real program, with everything it has in one temporary directory. */
+export interface TestDaemon {
+  /** The name under which engines of this machine find it. */
+  readonly driver: string;
+  readonly directory: string;
+  readonly root: string;
+  /** The plugin socket of `driver`. */
+  readonly socket: string;
+  readonly adminSocket: string;
+  readonly pid: number;
+  /** All that it has written to standard error. */
+  log(): string;
+  /** Runs the `varve` command against it. */
+  varve(...args: string[]): Promise<Result>;
+  /** One request to the plugin socket as dockerd sends it; `body` as text is sent as it is. */
+  plugin(method: string, body?: unknown): Promise<Answer>;
+  /** What happens at a fault point from now on: `{ 'publish.mount:before': 'kill' }`. */
+  faults(actions: Readonly<Record<string, string>>): void;
+  /** The fault points that were passed so far. */
+  hits(): ReadonlySet<string>;
+  /** How often each plugin call came so far: `Mount`, `Activate` and so on. */
+  calls(): Readonly<Record<string, number>>;
+  /** Starts it again on what it has, after `stop`, `kill9` or a fault. */
+  start(): Promise<void>;
+  /** Waits until it has ended by itself. */
+  ended(): Promise<{ readonly code: number | null; readonly signal: string | null }>;
+  /** SIGTERM, and waits. */
+  stop(): Promise<void>;
+  kill9(): Promise<void>;
+  /** Ends it and leaves nothing. */
+  dispose(): Promise<void>;
+}
+
+export interface TestDaemonOptions {
+  /** Merged into the configuration; `drivers` and `pools` by entry. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Made at once, or by the caller's own `start`. */
+  readonly start?: boolean;
+}
+
+/** A daemon with a driver name of its own, so that it does not meet another one of this machine. */
+export async function startDaemon({
+  config = {},
+  env = {},
+  start = true,
+}: TestDaemonOptions = {}): Promise<TestDaemon> {
+  const directory = await mkdtemp(join(tmpdir(), 'varve-daemon-'));
+  const driver = `vt${process.pid}-${++count}`;
+  const root = join(directory, 'root');
+  const adminSocket = join(directory, 'run/varve.sock');
+  const socket = `/run/docker/plugins/${driver}.sock`;
+  const configFile = join(directory, 'config.yaml');
+  const faultFile = join(directory, 'faults');
+  const logFile = join(directory, 'log');
+  const { drivers = {}, ...rest } = config as { drivers?: Record<string, object> };
+  const defaults = { root, run: join(directory, 'run'), engine: 'none', intervals: { reconcileSeconds: 1 } };
+  const ownDrivers = { varve: { socket: join(directory, 'varve.sock') }, [driver]: {}, ...drivers };
+  writeFileSync(configFile, stringify({ ...defaults, ...rest, drivers: ownDrivers }));
+  writeFileSync(faultFile, '');
+  writeFileSync(logFile, '');
+  let child: ChildProcess | undefined;
+
+  const passed = () =>
+    existsSync(`${faultFile}.hits`) ? readFileSync(`${faultFile}.hits`, 'utf8').trim().split('\n') : [];
+
+  const daemon: TestDaemon = {
+    ...{ driver, directory, root, socket, adminSocket },
+    get pid() {
+      return child?.pid ?? -1;
+    },
+    log: () => readFileSync(logFile, 'utf8'),
+    varve: (...args) =>
+      run(process.execPath, [varveScript, ...args], {
+        env: { ...environment, ...env, VARVE_SOCKET: adminSocket, VARVE_CONFIG: configFile },
+        timeoutMs: 60_000,
+      }),
+    plugin: (method, body) => post(socket, method, body),
+    faults: actions => {
+      writeFileSync(
+        faultFile,
+        Object.entries(actions)
+          .map(entry => `${entry.join(' ')}\n`)
+          .join(''),
+      );
+    },
+    hits: () => new Set(passed()),
+    calls: () => countCalls(passed()),
+    async start() {
+      const started = spawn(process.execPath, [varveScript, 'daemon', '--config', configFile], {
+        env: { ...environment, ...env, VARVE_FAULTS: faultFile },
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      child = started;
+      started.stderr.on('data', (text: Buffer) => appendFileSync(logFile, text));
+      await until(`the daemon to answer; its log:\n${daemon.log()}`, 20_000, async () => {
+        if (started.exitCode !== null || started.signalCode !== null)
+          throw new Error(`the daemon ended:\n${daemon.log()}`);
+        return isUp(adminSocket);
+      });
+    },
+    async ended() {
+      if (child !== undefined && child.exitCode === null && child.signalCode === null)
+        await once(child, 'exit');
+      return { code: child?.exitCode ?? null, signal: child?.signalCode ?? null };
+    },
+    async stop() {
+      child?.kill('SIGTERM');
+      await daemon.ended();
+    },
+    async kill9() {
+      child?.kill('SIGKILL');
+      await daemon.ended();
+    },
+    async dispose() {
+      await daemon.kill9();
+      for (const path of [socket, `${socket.slice(0, -1)}~`]) await rm(path, { force: true });
+      await unmountBelow(directory);
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+  if (start) {
+    try {
+      await daemon.start();
+    } catch (error) {
+      await daemon.dispose();
+      throw error;
+    }
+  }
+  return daemon;
+}
+
+/** Sends one request to a plugin socket, with the headers that dockerd sends and no Content-Type. */
+export function post(socketPath: string, method: string, body: unknown = ''): Promise<Answer> {
+  const text = typeof body === 'string' ? body : `${JSON.stringify(body)}\n`;
+  const headers = {
+    Accept: 'application/vnd.docker.plugins.v1.2+json',
+    'User-Agent': 'Go-http-client/1.1',
+    'Content-Length': Buffer.byteLength(text),
+  };
+  return new Promise((resolve, reject) => {
+    const call = request(
+      { socketPath, path: `/${method}`, method: 'POST', headers, timeout: 30_000 },
+      response => {
+        let answer = '';
+        response.on('data', (part: Buffer) => {
+          answer += part.toString();
+        });
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: JSON.parse(answer) }));
+        response.on('error', reject);
+      },
+    );
+    call.on('timeout', () => call.destroy(new Error(`${method} was not answered within 30 s`)));
+    call.on('error', reject);
+    call.end(text);
+  });
+}
+
+/** Counts the points `docker.VolumeDriver.METHOD` and `docker.Plugin.Activate`. */
+function countCalls(points: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const point of points) {
+    const method = /^docker\.\w+\.(\w+)$/.exec(point)?.[1];
+    if (method !== undefined) counts[method] = (counts[method] ?? 0) + 1;
+  }
+  return counts;
+}
+
+function isUp(socketPath: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const call = request({ socketPath, path: '/v1/status' }, response => {
+      response.resume();
+      response.on('end', () => resolve(response.statusCode === 200));
+    });
+    call.on('error', () => resolve(false));
+    call.end();
+  });
+}

@@ -1,0 +1,29 @@
+import { open } from 'node:fs/promises';
+import { must, run } from '../../scripts/lib/process.ts';
+import { until } from '../../scripts/lib/wait.ts';
+
+/** An ext4 file system in a file: a disk that can be attached, detached and filled. */
+export class LoopDisk {
+  readonly #image: string;
+
+  private constructor(image: string) {
+    this.#image = image;
+  }
+
+  static async make(image: string, megabytes: number): Promise<LoopDisk> {
+    const file = await open(image, 'wx');
+    await file.truncate(megabytes * 1024 * 1024);
+    await file.close();
+    await must('mkfs.ext4', ['-q', '-m', '0', image]);
+    return new LoopDisk(image);
+  }
+
+  async mount(at: string): Promise<void> {
+    await must('mount', ['-o', 'loop', this.#image, at]);
+  }
+
+  /** Unmounts it as soon as nothing has a file open there; fails when something keeps it busy. */
+  static async unmount(at: string): Promise<void> {
+    await until(`${at} to be idle`, 5_000, async () => (await run('umount', [at])).exitCode === 0);
+  }
+}

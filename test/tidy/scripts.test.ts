@@ -1,0 +1,109 @@
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { parseLine, parseStanza } from '../../scripts/lib/apt-sources.ts';
+import { repository } from '../../scripts/lib/paths.ts';
+import { end, identify, isAlive, isReaped } from '../../scripts/lib/proc.ts';
+import { run } from '../../scripts/lib/process.ts';
+import { badSkips, type TestResult } from '../../scripts/lib/results.ts';
+import { coverage, parseRules, rulesIn } from '../../scripts/lib/rules.ts';
+import { until } from '../../scripts/lib/wait.ts';
+import { leftovers, takeSnapshot } from '../support/leftovers.ts';
+
+const rules = parseRules(
+  '| S5 | a volume is shared | Docker | done |\n| R1 | names | kubernetes | open |\n| number | rule | source | state |',
+);
+
+describe('the scripts', () => {
+  it('a rule is a row of a table with its state', () => {
+    expect(rules).to.deep.equal([
+      { number: 'S5', done: true },
+      { number: 'R1', done: false },
+    ]);
+  });
+
+  it('a title names rules as whole words', () => {
+    expect(rulesIn('S5 and B100: not XS5, S5a or s5')).to.deep.equal(['S5', 'B100']);
+  });
+
+  it('a rule that is done and has no test is a problem, as is a number that nobody listed', () => {
+    expect(coverage(rules, new Set(['S5', 'R1'])).problems).to.deep.equal([]);
+    expect(coverage(rules, new Set(['R1'])).problems.join()).to.match(/^S5 is done/);
+    expect(coverage(rules, new Set(['S5', 'S99'])).problems.join()).to.match(/^a test names S99/);
+  });
+
+  it('a skip needs a reason, and in CI an allowed one', () => {
+    const skipped = (message: string): TestResult => ({
+      title: 't',
+      file: 'f',
+      outcome: 'skipped',
+      message,
+      ms: 0,
+    });
+    expect(badSkips([skipped('engine of sid: gone'), skipped('not here')], false)).to.deep.equal([]);
+    expect(badSkips([skipped('')], false)).to.have.lengthOf(1);
+    expect(badSkips([skipped('engine of sid: gone'), skipped('not here')], true)).to.deep.equal([
+      't: not here',
+    ]);
+  });
+
+  it('both styles of apt sources give the mirror, the suites and the key', () => {
+    const stanza = 'Types: deb\n# comment\nURIs: http://mirror/debian\nSuites: one two\nSigned-By: /key.gpg';
+    const source = { uris: 'http://mirror/debian', options: ['Signed-By: /key.gpg'] };
+    expect(parseStanza(stanza)).to.deep.equal({ ...source, suites: ['one', 'two'] });
+    const line = 'deb [arch=amd64 signed-by=/key.gpg] http://mirror/debian one main';
+    expect(parseLine(line)).to.deep.equal([{ ...source, suites: ['one'] }]);
+    expect(parseLine('# deb http://mirror/debian one main')).to.deep.equal([]);
+  });
+
+  it('a process is ended by its pid and start time, and never another one', async () => {
+    const child = spawn('sleep', ['1000'], { stdio: 'ignore' });
+    const id = identify(child.pid ?? 0);
+    if (id === undefined) throw new Error('sleep did not start');
+    await end({ ...id, startTime: '1' }, 1_000);
+    expect(isAlive(id)).to.equal(true);
+    expect(await end(id, 5_000)).to.equal('terminated');
+    await until('sleep to be reaped', 5_000, () => isReaped(id));
+  });
+
+  it('a program that has ended is not waited for because of what it started', async () => {
+    const ended = await run('sh', ['-c', 'sleep 1000 & echo $!'], { timeoutMs: 10_000 });
+    const left = identify(Number(ended.stdout));
+    expect(ended.exitCode).to.equal(0);
+    if (left === undefined) throw new Error('nothing was left running');
+    await end(left, 5_000);
+  });
+
+  it('a wait that is in vain names what was waited for', async () => {
+    const error = await until('the moon', 30, () => false).then(() => undefined, String);
+    expect(error).to.match(/the moon/);
+  });
+
+  it('what a test leaves is found: a directory, and a process that works there', () => {
+    const before = takeSnapshot();
+    const directory = mkdtempSync(join(tmpdir(), 'varve-leftover-'));
+    const child = spawn('sleep', ['1000'], { cwd: directory, stdio: 'ignore' });
+    try {
+      const left = leftovers(before).map(line => line.replace(/\d+ /, ''));
+      expect(left).to.include.members([`file ${directory}`, 'process sleep 1000']);
+    } finally {
+      child.kill('SIGKILL');
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  it('`up --env` without `up` prints what fails when it is evaluated', async () => {
+    const copy = mkdtempSync(join(tmpdir(), 'varve-scripts-'));
+    try {
+      mkdirSync(join(copy, 'node_modules'));
+      await run('cp', ['-a', join(repository, 'scripts'), copy]);
+      const { stdout, stderr, exitCode } = await run(join(copy, 'scripts/up'), ['--env'], { cwd: '/' });
+      expect({ stdout, exitCode }).to.deep.equal({ stdout: 'false\n', exitCode: 1 });
+      expect(stderr).to.match(/run scripts\/up first/);
+    } finally {
+      rmSync(copy, { recursive: true });
+    }
+  });
+});

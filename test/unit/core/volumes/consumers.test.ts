@@ -1,0 +1,77 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import {
+  type Consumers,
+  graceMs,
+  mounted,
+  noConsumers,
+  settled,
+  unconfirmed,
+  unmounted,
+} from '../../../../src/core/volumes/consumers.ts';
+import { mountId } from '../../../support/world.ts';
+
+const a = mountId('a');
+const b = mountId('b');
+const idle = { inUse: false, disowned: false, nowMs: graceMs };
+
+function countsOf(consumers: Consumers): Record<string, number> {
+  return Object.fromEntries([...consumers].map(([id, { count }]) => [id, count]));
+}
+
+describe('the counts of consumers', () => {
+  it('count each id by itself', () => {
+    const both = mounted(mounted(mounted(noConsumers, a, 1), b, 2), a, 3);
+    expect(countsOf(both)).to.deep.equal({ a: 2, b: 1 });
+    expect(both.get(a)?.sinceMs).to.equal(3);
+    expect(countsOf(unmounted(both, a))).to.deep.equal({ a: 1, b: 1 });
+    expect(countsOf(unmounted(unmounted(both, a), a))).to.deep.equal({ b: 1 });
+  });
+
+  it('an unmount of an unknown id changes nothing', () => {
+    const one = mounted(noConsumers, a, 1);
+    expect(unmounted(one, b)).to.equal(one);
+  });
+
+  it('as many unmounts as mounts leave nobody, in any order and with doubts in between', () => {
+    const ids = fc.array(fc.constantFrom(a, b, mountId('c')), { maxLength: 20 });
+    fc.assert(
+      fc.property(ids, fc.boolean(), (mounts, isDoubtful) => {
+        let consumers = mounts.reduce((all, id) => mounted(all, id, 0), noConsumers);
+        if (isDoubtful) consumers = unconfirmed(consumers);
+        consumers = mounts.toReversed().reduce(unmounted, consumers);
+        expect(consumers.size).to.equal(0);
+      }),
+    );
+  });
+
+  it('a doubt about an id stays until it is gone', () => {
+    const doubtful = mounted(unconfirmed(mounted(noConsumers, a, 1)), a, 2);
+    expect(doubtful.get(a)).to.deep.equal({ count: 2, confirmed: false, sinceMs: 2 });
+    const anew = mounted(unmounted(unmounted(doubtful, a), a), a, 3);
+    expect(anew.get(a)).to.deep.equal({ count: 1, confirmed: true, sinceMs: 3 });
+  });
+
+  const one = mounted(noConsumers, a, 0);
+  const table = [
+    ['a mount namespace has it', unconfirmed(one), { inUse: true, disowned: true }, 'stays'],
+    ['the count is exact and the engine was not asked', one, {}, 'stays'],
+    ['the engine says that nobody has it', one, { disowned: true }, 'goes'],
+    ['the engine has restarted', unconfirmed(one), {}, 'goes'],
+    [
+      'its container may still be starting',
+      unconfirmed(one),
+      { disowned: true, nowMs: graceMs - 1 },
+      'stays',
+    ],
+  ] as const;
+  for (const [when, consumers, evidence, fate] of table) {
+    it(`a consumer ${fate} when ${when}`, () => {
+      expect(settled(consumers, { ...idle, ...evidence }).has(a)).to.equal(fate === 'stays');
+    });
+  }
+
+  it('settling gives back the very same consumers when none goes, so that nothing is written', () => {
+    expect(settled(one, idle)).to.equal(one);
+  });
+});
