@@ -1,7 +1,10 @@
 /** `npm run bench -- [--json FILE] [NAME...]`: measures varve beside what a user would pick instead. */
 import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
+import { nodeBinary, repository } from '../scripts/lib/paths.ts';
+import { must } from '../scripts/lib/process.ts';
 import type { Row } from './compare.ts';
 import { benchVolume } from './volume.ts';
 
@@ -20,6 +23,7 @@ if (values.help === true || unknown !== undefined) {
   process.exit(unknown === undefined ? 0 : 2);
 }
 
+await must(nodeBinary, [join(repository, 'scripts/build.ts')]);
 const rows: Row[] = [];
 for (const name of positionals.length === 0 ? Object.keys(benches) : positionals) {
   rows.push(...((await benches[name]?.()) ?? []));

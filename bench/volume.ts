@@ -11,6 +11,7 @@ export async function benchVolume(): Promise<Row[]> {
   const engine = await startEngine();
   try {
     const daemon = await startDaemon({
+      shipped: true,
       config: { engine: engine.dockerHost, intervals: { reconcileSeconds: 30 } },
     });
     try {

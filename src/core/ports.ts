@@ -67,11 +67,6 @@ export interface Disk {
    * is set. @throws NotFound
    */
   open(path: string, options?: { readonly make?: boolean }): Promise<Directory>;
-  /**
-   * What tells a file from every other one, and from itself after a change: device, inode and time of change.
-   * Undefined when there is none. Much cheaper than reading it.
-   */
-  fingerprint(path: string): Promise<string | undefined>;
   /** Whether an absolute path of the host is an existing directory, links followed. */
   isDirectory(path: string): Promise<boolean>;
   /**
@@ -118,6 +113,11 @@ export interface Directory {
   /** Moves within this root, durable. @throws NotFound, AlreadyExists when the target exists */
   rename(from: string, to: string): Promise<void>;
   exists(path: string): Promise<boolean>;
+  /**
+   * What tells a file from every other one, and from itself after a change: device, inode and time of change.
+   * Undefined when there is none. Much cheaper than reading it.
+   */
+  fingerprint(path: string): Promise<string | undefined>;
   /** Names in a directory, sorted. @throws NotFound */
   list(path: string): Promise<readonly string[]>;
   /**

@@ -10,8 +10,10 @@ import { type Result, run } from '../../scripts/lib/process.ts';
 import { until } from '../../scripts/lib/wait.ts';
 import { unmountBelow } from './unmount-below.ts';
 
-const varveScript = new URL(process.env['TEST_PROGRAM'] ?? '../../src/cli/varve.ts', import.meta.url)
-  .pathname;
+const programs = {
+  source: new URL('../../src/cli/varve.ts', import.meta.url).pathname,
+  shipped: new URL('../../dist/cli/varve.js', import.meta.url).pathname,
+};
 /** The environment without what concerns another daemon, or the tests. */
 const environment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !name.startsWith('VARVE_')),
@@ -62,6 +64,8 @@ export interface TestDaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Made at once, or by the caller's own `start`. */
   readonly start?: boolean;
+  /** The program as it is shipped, built and without fault points: for measurements. */
+  readonly shipped?: boolean;
 }
 
 /** A daemon with a driver name of its own, so that it does not meet another one of this machine. */
@@ -69,6 +73,7 @@ export async function startDaemon({
   config = {},
   env = {},
   start = true,
+  shipped = false,
 }: TestDaemonOptions = {}): Promise<TestDaemon> {
   const directory = await mkdtemp(join(tmpdir(), 'varve-daemon-'));
   const driver = `vt${process.pid}-${++count}`;
@@ -77,6 +82,8 @@ export async function startDaemon({
   const socket = `/run/docker/plugins/${driver}.sock`;
   const configFile = join(directory, 'config.yaml');
   const faultFile = join(directory, 'faults');
+  const program = shipped ? programs.shipped : programs.source;
+  const faultEnvironment = shipped ? {} : { VARVE_FAULTS: faultFile };
   const logFile = join(directory, 'log');
   const { drivers = {}, ...rest } = config as { drivers?: Record<string, object> };
   const defaults = { root, run: join(directory, 'run'), engine: 'none', intervals: { reconcileSeconds: 1 } };
@@ -96,7 +103,7 @@ export async function startDaemon({
     },
     log: () => readFileSync(logFile, 'utf8'),
     varve: (...args) =>
-      run(process.execPath, [varveScript, ...args], {
+      run(process.execPath, [program, ...args], {
         env: { ...environment, ...env, VARVE_SOCKET: adminSocket, VARVE_CONFIG: configFile },
         timeoutMs: 60_000,
       }),
@@ -112,8 +119,8 @@ export async function startDaemon({
     hits: () => new Set(passed()),
     calls: () => countCalls(passed()),
     async start() {
-      const started = spawn(process.execPath, [varveScript, 'daemon', '--config', configFile], {
-        env: { ...environment, ...env, VARVE_FAULTS: faultFile },
+      const started = spawn(process.execPath, [program, 'daemon', '--config', configFile], {
+        env: { ...environment, ...env, ...faultEnvironment },
         stdio: ['ignore', 'ignore', 'pipe'],
       });
       child = started;

@@ -19,6 +19,10 @@ type Nodes = Map<string, Node>;
 
 const plain: Attributes = { uid: 0, gid: 0, mode: 0o755 };
 
+/** A change puts a new node, and so a new id, in a path's place. */
+const ids = new WeakMap<Node, string>();
+let lastId = 0;
+
 /** What a copy does; it may write into the target before it ends. */
 export type CopyTree = Disk['copyTree'];
 
@@ -26,9 +30,6 @@ export type CopyTree = Disk['copyTree'];
 export class MemoryDisk implements Disk {
   readonly #nodes: Nodes = new Map();
   readonly #away = new Map<string, Nodes>();
-  /** A change puts a new node in a path's place. */
-  readonly #ids = new WeakMap<Node, number>();
-  #nextId = 1;
   /** What `copyTree` does: a test that wants to watch or hold a copy puts its own here. */
   copy: CopyTree = (source, target, path, options) => this.#copyNow(source, target, path, options);
 
@@ -36,14 +37,6 @@ export class MemoryDisk implements Disk {
     if (options.make) this.makePath(path);
     if (!(await this.isDirectory(path))) throw new NotFound(`cannot open ${path}: it does not exist`);
     return new MemoryDirectory(path, this.#nodes);
-  }
-
-  async fingerprint(path: string): Promise<string | undefined> {
-    const node = this.#nodes.get(path);
-    if (node === undefined) return undefined;
-    const id = this.#ids.get(node) ?? this.#nextId++;
-    this.#ids.set(node, id);
-    return String(id);
   }
 
   async isDirectory(path: string): Promise<boolean> {
@@ -112,6 +105,14 @@ class MemoryDirectory implements Directory {
   constructor(path: string, nodes: Nodes) {
     this.path = path;
     this.#nodes = nodes;
+  }
+
+  async fingerprint(path: string): Promise<string | undefined> {
+    const node = this.#nodes.get(this.#at(path));
+    if (node === undefined) return undefined;
+    const id = ids.get(node) ?? String(++lastId);
+    ids.set(node, id);
+    return id;
   }
 
   async makeDirectory(path: string, options: DirectoryOptions = {}): Promise<void> {

@@ -11,6 +11,8 @@ import { measureTree } from './usage.ts';
 
 const readDirectory = constants.O_RDONLY | constants.O_DIRECTORY;
 const defaultMode = 0o755;
+/** What a directory is made with, before it gets its attributes. */
+const privateMode = 0o700;
 
 /** A directory of a Linux file system. It keeps a descriptor, so its file system is in use until `close`. */
 export class LinuxDirectory implements Directory {
@@ -31,7 +33,9 @@ export class LinuxDirectory implements Directory {
         if (durable) await syncDirectory(parent);
         return isNew;
       });
-      await this.#change(path, made ? { mode: defaultMode, ...attributes } : attributes, durable);
+      const { mode, ...owner } = made ? { mode: defaultMode, ...attributes } : attributes;
+      const isAsMade = made && mode === privateMode && Object.keys(owner).length === 0;
+      if (!isAsMade) await this.#change(path, { ...owner, ...(mode !== undefined && { mode }) }, durable);
     });
   }
 
@@ -94,6 +98,15 @@ export class LinuxDirectory implements Directory {
 
   exists(path: string): Promise<boolean> {
     return this.#do('look for', path, async () => (await this.#lstat(path)) !== undefined);
+  }
+
+  fingerprint(path: string): Promise<string | undefined> {
+    return this.#do('look at', path, () =>
+      withParent(this.#root, path, async (parent, name) => {
+        const { dev, ino, ctimeNs } = await lstat(descriptorPath(parent, name), { bigint: true });
+        return `${dev}:${ino}:${ctimeNs}`;
+      }).catch(undefinedWhenMissing),
+    );
   }
 
   list(path: string): Promise<readonly string[]> {
@@ -176,7 +189,7 @@ export class LinuxDirectory implements Directory {
 /** @returns false when it was there before, and may be */
 async function makeNew(path: string, mayExist: boolean): Promise<boolean> {
   try {
-    await mkdir(path, 0o700);
+    await mkdir(path, privateMode);
     return true;
   } catch (error) {
     if (errorCode(error) === 'EEXIST' && mayExist) {

@@ -7,7 +7,6 @@ import { Internal, InvalidArgument } from '../../errors/errors.ts';
 import { errorCode, fromNodeError } from '../../errors/from-errno.ts';
 import { copyTree } from './copy-tree.ts';
 import { LinuxDirectory } from './directory.ts';
-import { O_PATH } from './safe-path.ts';
 
 const openFile = promisify(openCallback);
 const closeFile = promisify(closeCallback);
@@ -15,17 +14,7 @@ const closeFile = promisify(closeCallback);
 export class LinuxDisk implements Disk {
   async open(path: string, options: { readonly make?: boolean } = {}): Promise<Directory> {
     if (options.make) await attempt(`make the directory ${path}`, () => mkdir(path, { recursive: true }));
-    return new LinuxDirectory(path, await openDirectory(path, O_PATH));
-  }
-
-  async fingerprint(path: string): Promise<string | undefined> {
-    try {
-      const { dev, ino, ctimeNs } = await stat(path, { bigint: true });
-      return `${dev}:${ino}:${ctimeNs}`;
-    } catch (error) {
-      if (errorCode(error) === 'ENOENT') return undefined;
-      throw fromNodeError(error, `look at ${path}`);
-    }
+    return new LinuxDirectory(path, await openDirectory(path, constants.O_RDONLY));
   }
 
   async isDirectory(path: string): Promise<boolean> {

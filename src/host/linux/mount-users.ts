@@ -2,7 +2,7 @@
  * Who has a directory mounted, in all mount namespaces. Mounts are recognised by the device and root that the
  * tables show, never by st_dev: on btrfs the two differ.
  */
-import { closeSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readlinkSync, readSync, statSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -22,8 +22,10 @@ import { identify, must } from './system-calls.ts';
 /** @throws Unavailable when a namespace's table cannot be read */
 export async function findMountUsers(directory: string, except: string): Promise<readonly MountUser[]> {
   const ownTable = readMountinfo('self');
-  const wanted = await placeOf(directory, ownTable);
-  const exceptPlace = await mountedOn(except, ownTable);
+  const [wanted, exceptPlace] = await Promise.all([
+    placeOf(directory, ownTable),
+    mountedOn(except, ownTable),
+  ]);
   // The ids of mounts are the same for everybody, and some namespaces are read twice.
   const users = new Map<number, MountUser>();
   const add = (pid: number, entries: readonly MountEntry[]) => {
@@ -155,7 +157,8 @@ function tableUnlessEnded(pid: number): string | undefined {
 /** The mount namespaces that are not in `known`, with their processes. Threads may have one of their own. */
 async function namespaces(known: ReadonlySet<string | undefined>): Promise<Map<string, number[]>> {
   const found = new Map<string, number[]>();
-  const pids = readdirSync('/proc').filter(name => /^[1-9]/.test(name));
+  // Our own threads never leave our namespace.
+  const pids = readdirSync('/proc').filter(name => /^[1-9]/.test(name) && name !== String(process.pid));
   for (const [index, name] of pids.entries()) {
     if (index % 200 === 199) await nextTurn();
     for (const task of tasksOf(name)) {
@@ -167,9 +170,12 @@ async function namespaces(known: ReadonlySet<string | undefined>): Promise<Map<s
   return found;
 }
 
+/** The threads of a process. Most have one, which the number of links tells for less than a listing. */
 function tasksOf(pid: string): readonly string[] {
   try {
-    return readdirSync(`/proc/${pid}/task`);
+    const linksOfOneTask = 3;
+    const directory = `/proc/${pid}/task`;
+    return statSync(directory).nlink === linksOfOneTask ? [pid] : readdirSync(directory);
   } catch (error) {
     return unlessGone(error) ?? [];
   }

@@ -11,7 +11,7 @@ import { openat2, strictlyBelow } from './system-calls.ts';
 export const O_PATH = 0o10000000;
 export const O_CLOEXEC = 0o2000000;
 
-/** A root, opened, and the path it was opened with, for messages. */
+/** A root, open for reading, and the path it was opened with, for messages. */
 export interface Root {
   readonly fd: number;
   readonly path: string;
@@ -35,7 +35,7 @@ function parseRelativePath(path: string): readonly string[] {
   return parts;
 }
 
-/** Opens what `path` names below the root, for the time of `use`. @throws what `fromErrno` gives */
+/** Opens what `path` names below the root, for the time of `use`; the root itself is open. @throws what `fromErrno` gives */
 export async function withOpen<T>(
   root: Root,
   path: string,
@@ -43,7 +43,8 @@ export async function withOpen<T>(
   use: (fd: number) => Promise<T>,
 ): Promise<T> {
   const parts = parseRelativePath(path);
-  const fd = await openBelow(root, parts.join('/') || '.', flags);
+  if (parts.length === 0) return await use(root.fd);
+  const fd = await openBelow(root, parts.join('/'), flags);
   try {
     return await use(fd);
   } finally {

@@ -5,7 +5,7 @@ import type { FoundVolume, Pool, PoolCapabilities, VolumeManifest } from '../../
 import { FailedPrecondition, NotFound, Unavailable } from '../../../errors/errors.ts';
 import { step } from '../../../lib/fault.ts';
 import { manifestText, readManifest } from './manifest.ts';
-import { markerFile, openMarked, type PoolIdentity } from './marker.ts';
+import { checkMarker, markerFile, openRoot, type PoolIdentity } from './marker.ts';
 
 const trash = 'trash';
 const defaultAttributes = { uid: 0, gid: 0, mode: 0o755 };
@@ -31,12 +31,8 @@ export class DirectoryPool implements Pool {
     this.root = identity.path;
   }
 
-  /** As long as the marker is the same file, it need not be read again: this stands before every mount. */
-  async probe(): Promise<void> {
-    const marker = await this.#disk.fingerprint(`${this.root}/${markerFile}`);
-    if (marker !== undefined && marker === this.#verifiedMarker) return;
-    await this.#within(async () => {});
-    this.#verifiedMarker = marker;
+  probe(): Promise<void> {
+    return this.#within(async () => {});
   }
 
   create(manifest: VolumeManifest, attributes: Partial<Attributes>): Promise<void> {
@@ -122,12 +118,16 @@ export class DirectoryPool implements Pool {
   }
 
   /**
-   * Opens the root for one operation and looks at its marker. It is not kept open: that would keep the disk
-   * from being unmounted, and go on showing the old disk after another one was mounted over it.
+   * Opens the root for one operation. It is not kept open: that would keep the disk from being unmounted, and go
+   * on showing the old disk after another one was mounted over it. As long as the marker is the same file, it
+   * need not be read again.
    */
   async #within<T>(act: (root: Directory) => Promise<T>): Promise<T> {
-    const root = await openMarked(this.#disk, this.#identity);
+    const root = await openRoot(this.#disk, this.#identity);
     try {
+      const marker = await root.fingerprint(markerFile);
+      if (marker === undefined || marker !== this.#verifiedMarker) await checkMarker(root, this.#identity);
+      this.#verifiedMarker = marker;
       return await act(root);
     } finally {
       await root.close();

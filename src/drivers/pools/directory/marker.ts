@@ -53,21 +53,16 @@ export async function identifyPool(disk: Disk, claim: Claim): Promise<PoolIdenti
   }
 }
 
-/**
- * Opens a pool's directory if it is the one that `identity` says.
- * @throws Unavailable with the way out
- */
-export async function openMarked(disk: Disk, { name, path, uuid }: PoolIdentity): Promise<Directory> {
-  if (!(await disk.isDirectory(path))) {
-    throw new Unavailable(`pool ${name}: ${path} does not exist; mount its disk there`);
-  }
-  const root = await disk.open(path);
-  const found = await readMarker(root).catch(async (error: unknown) => {
-    await root.close();
-    throw error;
-  });
-  if (found === uuid) return root;
-  await root.close();
+/** Opens a pool's directory, whatever is in it. @throws Unavailable with the way out */
+export async function openRoot(disk: Disk, { name, path }: PoolIdentity): Promise<Directory> {
+  if (await disk.isDirectory(path)) return disk.open(path);
+  throw new Unavailable(`pool ${name}: ${path} does not exist; mount its disk there`);
+}
+
+/** @throws Unavailable, with the way out, unless a root is that of the pool */
+export async function checkMarker(root: Directory, { name, path, uuid }: PoolIdentity): Promise<void> {
+  const found = await readMarker(root);
+  if (found === uuid) return;
   throw new Unavailable(
     found === undefined
       ? `pool ${name}: ${path} has no ${markerFile}; its disk is probably not mounted: mount it there`
