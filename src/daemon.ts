@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { Express } from 'express';
 import type { Config, DriverConfig, TcpConfig } from './config/schema.ts';
-import type { Catalog } from './core/volumes/catalog.ts';
 import type { Copies } from './core/volumes/copies.ts';
 import type { Driver } from './core/volumes/driver.ts';
 import type { Inventory } from './core/volumes/inventory.ts';
@@ -29,7 +28,6 @@ export interface Faces {
   readonly config: Config;
   readonly log: RootLogger;
   readonly drivers: readonly Driver[];
-  readonly catalog: Catalog;
   readonly copies: Copies;
   readonly service: VolumeService;
   readonly inventory: Inventory;
@@ -65,16 +63,20 @@ export async function untilSignal(
 }
 
 /**
- * Binds the sockets, then loads the state while requests wait: an engine that finds no socket waits 15 seconds
+ * Binds the sockets, then looks at the disks and mounts while requests wait: an engine that finds no socket waits 15 seconds
  * for each volume, and takes an error for a volume that is gone.
  */
 export async function serve(faces: Faces, cleanup: Cleanup): Promise<void> {
-  const { config, log, keeper, copies, meter, catalog, trash } = faces;
+  const { config, log, keeper, copies, meter, trash } = faces;
   const ready = Promise.withResolvers<void>();
   const work = new Cleanup();
   cleanup.defer(() => work.close());
   let lookNow = (): void => {};
 
+  const servers: (() => Promise<void>)[] = [];
+  cleanup.defer(async () => {
+    await Promise.all(servers.map(close => close()));
+  });
   const passed = new Map(activatedSockets(process.env, process.pid));
   const addresses = new Map<string, string[]>();
   for (const driver of faces.drivers) {
@@ -87,25 +89,25 @@ export async function serve(faces: Faces, cleanup: Cleanup): Promise<void> {
       log: log.child({ part: driver.name }),
     });
     const entry = config.drivers[driver.name] as DriverConfig;
-    const socket = await listen(httpServer(app), passed, driver.name, entry.socket, cleanup);
-    const tcp = entry.tcp === undefined ? [] : [await listenOnTcp(app, entry.tcp, cleanup)];
+    const socket = await listen(httpServer(app), passed, driver.name, entry.socket, servers);
+    const tcp = entry.tcp === undefined ? [] : [await listenOnTcp(app, entry.tcp, servers)];
     addresses.set(driver.name, [socket, ...tcp]);
   }
   const status = statusOf(faces, addresses);
   const admin = adminApp({ ...faces, status, ready: ready.promise });
-  await listen(httpServer(admin), passed, 'admin', config.adminSocket, cleanup);
+  await listen(httpServer(admin), passed, 'admin', config.adminSocket, servers);
   const [stranger] = passed.keys();
   if (stranger !== undefined)
     throw new InvalidArgument(`systemd passed a socket named ${stranger}, which no driver has`);
 
+  // Before the servers drain: a copy goes on at the next start.
+  cleanup.defer(() => copies.cancelAll());
   await gate('daemon.load');
-  await catalog.load();
   await keeper.observe();
   ready.resolve();
 
   const warn = (what: string) => (error: unknown) => log.warn(`${what}: ${messageOf(error)}`);
   await keeper.resume();
-  work.defer(() => copies.cancelAll());
   const keeping = repeat(config.intervals.reconcileSeconds * 1000, () => keeper.tick(), warn('keeper'));
   work.defer(() => keeping.stop());
   lookNow = keeping.nudge;
@@ -125,21 +127,25 @@ async function listen(
   passed: Map<string, number>,
   name: string,
   path: string,
-  cleanup: Cleanup,
+  servers: (() => Promise<void>)[],
 ): Promise<string> {
   const fd = passed.get(name);
   passed.delete(name);
   const close = fd === undefined ? await listenUnix(server, path, 0o600) : await listenFd(server, fd);
-  cleanup.defer(() => drain(server, close));
+  servers.push(() => drain(server, close));
   return fd === undefined ? `unix://${path}` : `systemd socket ${name}`;
 }
 
-async function listenOnTcp(app: Express, { address, tls }: TcpConfig, cleanup: Cleanup): Promise<string> {
+async function listenOnTcp(
+  app: Express,
+  { address, tls }: TcpConfig,
+  servers: (() => Promise<void>)[],
+): Promise<string> {
   const read = (path: string): string => readFileSync(path, 'utf8');
   const material = tls && { cert: read(tls.certFile), key: read(tls.keyFile), ca: read(tls.caFile) };
   const server = httpServer(app, material);
   const close = await listenTcp(server, address);
-  cleanup.defer(() => drain(server, close));
+  servers.push(() => drain(server, close));
   return `tcp://${address}${tls === undefined ? ' (no TLS)' : ''}`;
 }
 

@@ -1,18 +1,24 @@
 /** Looks at this host as the daemon would, with or without a daemon, and says what works and what does not. */
+import { readlinkSync } from 'node:fs';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import type { Config } from './config/schema.ts';
 import type { DoctorFinding } from './core/volumes/view.ts';
 import { messageOf, NotFound } from './errors/errors.ts';
 import { DockerEngine } from './host/linux/engine.ts';
 import { LinuxMounter } from './host/linux/mounter.ts';
+import { peerPid } from './host/linux/peer.ts';
 import { type PathFacts, probeHost, probePath } from './host/linux/probe.ts';
 
 type Check = (config: Config) => Promise<DoctorFinding[]> | DoctorFinding[];
 
 /** All findings, in the order in which a person would look. */
 export async function examine(config: Config): Promise<DoctorFinding[]> {
-  const checks: Check[] = [checkHost, checkPaths, checkDaemon, checkPlugins, checkEngine, checkLeftovers];
+  const checks: Check[] = [
+    ...[checkHost, checkPaths, checkDaemon, checkPlugins, checkEngine],
+    ...[checkPropagation, checkLeftovers],
+  ];
   const findings: DoctorFinding[] = [];
   for (const check of checks) findings.push(...(await check(config)));
   return findings;
@@ -75,9 +81,9 @@ async function probeNearest(path: string): Promise<PathFacts> {
   }
 }
 
-function abilities({ reflink, userXattr, propagation }: PathFacts): string {
+function abilities({ reflink, userXattr }: PathFacts): string {
   const copies = reflink ? 'copies share their blocks (reflink)' : 'no reflink';
-  return `${copies}, ${userXattr ? 'user xattrs' : 'no user xattrs'}, mounts below are ${propagation}`;
+  return `${copies}, ${userXattr ? 'user xattrs' : 'no user xattrs'}`;
 }
 
 async function checkDaemon({ adminSocket }: Config): Promise<DoctorFinding[]> {
@@ -120,6 +126,37 @@ async function checkEngine({ engine }: Config): Promise<DoctorFinding[]> {
     const fix = 'start it, or set `engine`; varve works without it, but shows no labels and containers';
     return [warning('engine', messageOf(error), fix)];
   }
+}
+
+/** Private mounts stay in our mount namespace: an engine in another one would give containers the bare directory. */
+async function checkPropagation({ root, engine }: Config): Promise<DoctorFinding[]> {
+  const facts = await probeNearest(root).catch(() => undefined);
+  if (facts === undefined) return [];
+  if (facts.propagation === 'shared') return [ok('propagation', `mounts below ${root} are shared`)];
+  const pid = engine.startsWith('unix://') ? await listenerOf(engine.slice('unix://'.length)) : undefined;
+  const namespace = pid === undefined ? undefined : mountNamespace(pid);
+  if (namespace === undefined || namespace === mountNamespace('self')) {
+    const reason =
+      namespace === undefined ? 'no engine is known to be elsewhere' : 'the engine is in our mount namespace';
+    return [ok('propagation', `mounts below ${root} are private, and ${reason}`)];
+  }
+  const message = `mounts below ${root} are private, and the engine (process ${pid}) is in another mount namespace`;
+  return [warning('propagation', message, `mount --make-rshared ${facts.mountPoint}`)];
+}
+
+/**
+ * The process that listens on a unix socket: SO_PEERCRED of unix(7). With socket activation it is systemd, whose
+ * mount namespace the engine has as well. Undefined when nobody we can see listens.
+ */
+function listenerOf(socketPath: string): Promise<number | undefined> {
+  return new Promise(resolve => {
+    const socket = connect(socketPath);
+    socket.on('connect', () => {
+      resolve(peerPid(socket));
+      socket.destroy();
+    });
+    socket.on('error', () => resolve(undefined));
+  });
 }
 
 /** Mounts that a daemon left behind; with one running, they are in use or it takes care of them. */
@@ -167,4 +204,13 @@ function warning(check: string, message: string, fix: string | null): DoctorFind
 
 function failure(check: string, message: string, fix: string): DoctorFinding {
   return { check, verdict: 'failure', message, fix };
+}
+
+/** Undefined when the process has gone, or is not ours to look at. */
+function mountNamespace(process: number | 'self'): string | undefined {
+  try {
+    return readlinkSync(`/proc/${process}/ns/mnt`);
+  } catch {
+    return undefined;
+  }
 }

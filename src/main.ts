@@ -5,21 +5,21 @@ import { randomUUID } from 'node:crypto';
 import type { Config } from './config/schema.ts';
 import { type DriverName, type PoolName, parseDriverName, parsePoolName } from './core/names.ts';
 import type { ObjectStore } from './core/ports.ts';
-import { Catalog } from './core/volumes/catalog.ts';
+import { Catalog, checkRecords } from './core/volumes/catalog.ts';
 import { Copies } from './core/volumes/copies.ts';
 import { Creator } from './core/volumes/creator.ts';
 import type { Driver } from './core/volumes/driver.ts';
 import { Inventory } from './core/volumes/inventory.ts';
 import { Keeper } from './core/volumes/keeper.ts';
 import { Meter } from './core/volumes/meter.ts';
+import { givenOptions } from './core/volumes/options.ts';
 import { Pools } from './core/volumes/pools.ts';
 import { Publisher } from './core/volumes/publisher.ts';
 import { type RebuildReport, rebuildRecords } from './core/volumes/rebuild.ts';
+import { keys } from './core/volumes/record.ts';
 import { VolumeService } from './core/volumes/service.ts';
 import { Trash } from './core/volumes/trash.ts';
-import type { DoctorFinding } from './core/volumes/view.ts';
 import { type Faces, serve, untilSignal } from './daemon.ts';
-import { examine } from './doctor.ts';
 import { requireMarker } from './drivers/pools/directory/marker.ts';
 import { openDirectoryPool } from './drivers/pools/directory/open.ts';
 import { bootId } from './host/linux/boot-id.ts';
@@ -34,8 +34,11 @@ import { openBootStore } from './store/sqlite/boot-store.ts';
 import { openSqliteStore } from './store/sqlite/open.ts';
 import { setAsideDatabase } from './store/sqlite/set-aside.ts';
 
+export { examine as examineHost } from './doctor.ts';
+
 /** Runs the daemon until a signal ends it. @throws FailedPrecondition, with the cure, before anything is served */
 export async function runDaemon(config: Config): Promise<void> {
+  keepFilesPrivate();
   const log = createLogger(config.log);
   await untilSignal(log, async cleanup => {
     await serve(await composeDaemon(config, log, cleanup), cleanup);
@@ -50,11 +53,12 @@ export async function rebuildState(
   config: Config,
   onProgress: (message: string) => void,
 ): Promise<RebuildReport> {
+  keepFilesPrivate();
   const cleanup = new Cleanup();
   try {
     cleanup.defer(await lockFile(`${config.root}/lock`));
     await requireDisks(config);
-    await setAsideDatabase(stateFile(config), onProgress);
+    await setAsideDatabase(stateFile(config), checkRecords, onProgress);
     const store = await openSqliteStore(stateFile(config), { synchronous: 'FULL', create: true });
     cleanup.defer(() => store.close());
     const pools = await openPools(config, store, { rebuild: true });
@@ -68,9 +72,9 @@ export async function rebuildState(
   }
 }
 
-/** Says of this host what works and what does not; needs no daemon. */
-export function examineHost(config: Config): Promise<DoctorFinding[]> {
-  return examine(config);
+/** Nobody but root may look below the root: a container can leave a setuid program in its volume. */
+function keepFilesPrivate(): void {
+  process.umask(0o077);
 }
 
 async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup): Promise<Faces> {
@@ -81,10 +85,7 @@ async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup):
   const bootStore = await openBootStore(`${config.run}/consumers.db`, await bootId());
   cleanup.defer(() => bootStore.close());
   const disk = new LinuxDisk();
-  await disk
-    .open(config.root, { make: true })
-    .then(root => root.makeDirectory('mnt', { mode: 0o711, exist: 'ok' }));
-  const mountPoints = await disk.open(`${config.root}/mnt`);
+  const mountPoints = await disk.open(`${config.root}/mnt`, { make: true });
   cleanup.defer(() => mountPoints.close());
 
   const clock = systemClock;
@@ -119,8 +120,9 @@ async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup):
     clock,
     log: log.child({ part: 'keeper' }),
   });
+  await catalog.load();
   const state = { store, catalog, pools, publisher, service, clock };
-  return { config, log, drivers, catalog, copies, service, inventory, meter, keeper, trash, state };
+  return { config, log, drivers, copies, service, inventory, meter, keeper, trash, state };
 }
 
 /** @throws Unavailable when the disk of a pool is not there; a pool in a root that is lost may be made anew */
@@ -138,20 +140,38 @@ async function openPools(
   { rebuild }: { rebuild: boolean },
 ): Promise<Pools> {
   const disk = new LinuxDisk();
+  const owner = await ownerOf(store);
   const pools = [];
   for (const [name, { path }] of Object.entries(config.pools)) {
     pools.push(
-      await openDirectoryPool({ disk, store, name: parsePoolName(name), path, newUuid: randomUUID, rebuild }),
+      await openDirectoryPool({
+        disk,
+        store,
+        name: parsePoolName(name),
+        path,
+        owner,
+        newUuid: randomUUID,
+        rebuild,
+      }),
     );
   }
   return new Pools(pools);
+}
+
+/** The id of this root, made at first need. */
+async function ownerOf(store: ObjectStore): Promise<string> {
+  const known = await store.get(keys.owner);
+  if (known !== undefined) return known.value as string;
+  const owner = randomUUID();
+  await store.transaction([], [{ type: 'put', key: keys.owner, value: owner }]);
+  return owner;
 }
 
 function driversOf(config: Config): readonly Driver[] {
   return Object.entries(config.drivers).map(([name, { pool, options }]) => ({
     name: parseDriverName(name) satisfies DriverName,
     pool: pool as PoolName,
-    options,
+    options: givenOptions(options),
   }));
 }
 

@@ -1,4 +1,6 @@
 import { join } from 'node:path';
+import { givenOptions, parseOptions, type VolumeRequest } from '../core/volumes/options.ts';
+import { messageOf } from '../errors/errors.ts';
 import { nearest } from '../lib/nearest.ts';
 import type { Problem } from './explain.ts';
 import type { Config, DriverConfig, PoolConfig, Settings } from './schema.ts';
@@ -23,14 +25,15 @@ export function resolveConfig(settings: Settings, dockerHost: string | undefined
 }
 
 function withSocket(name: string, driver: Settings['drivers'][string]): DriverConfig {
-  const { pool, socket = `/run/docker/plugins/${name}.sock`, ...rest } = driver;
-  return { pool, socket, ...rest };
+  const { pool, socket = `/run/docker/plugins/${name}.sock`, options, ...rest } = driver;
+  return { pool, socket, options: givenOptions(options), ...rest };
 }
 
 /** What is wrong between keys that are right by themselves. */
 export function conflicts(config: Config): readonly Problem[] {
   return [
     ...missingPools(config),
+    ...wrongOptions(config),
     ...sharedAddresses(config),
     ...nestedPools(config),
     ...rootProblem(config),
@@ -41,15 +44,40 @@ function missingPools(config: Config): Problem[] {
   const pools = Object.keys(config.pools);
   return Object.entries(config.drivers)
     .filter(([, driver]) => !pools.includes(driver.pool))
-    .map(([name, { pool }]) => {
-      const near = nearest(pool, pools);
-      const way =
-        near === undefined ? `add it under pools, or use ${pools.join(', ')}` : `did you mean ${near}?`;
-      return {
-        path: ['drivers', name, 'pool'],
-        message: `is ${JSON.stringify(pool)}, which is not a pool; ${way}`,
-      };
-    });
+    .map(([name, { pool }]) => ({ path: ['drivers', name, 'pool'], message: noSuchPool(pool, pools) }));
+}
+
+function noSuchPool(pool: string, pools: readonly string[]): string {
+  const near = nearest(pool, pools);
+  const way = near === undefined ? `add it under pools, or use ${pools.join(', ')}` : `did you mean ${near}?`;
+  return `is ${JSON.stringify(pool)}, which is not a pool; ${way}`;
+}
+
+/** Defaults with which every Create of the driver would fail. */
+function wrongOptions(config: Config): Problem[] {
+  const pools = Object.keys(config.pools);
+  return Object.entries(config.drivers).flatMap(([name, { options }]) => {
+    const path = ['drivers', name, 'options'];
+    return wrongDefaults(options, pools).map(message => ({ path, message }));
+  });
+}
+
+function wrongDefaults(options: Readonly<Record<string, string>>, pools: readonly string[]): string[] {
+  if (options['help'] !== undefined)
+    return ['has help, with which every create would only show the list of options; remove it'];
+  let request: VolumeRequest;
+  try {
+    request = parseOptions(options);
+  } catch (error) {
+    return [`is refused: ${messageOf(error)}`];
+  }
+  const { pool, sizeBytes } = request;
+  return [
+    ...(pool === undefined || pools.includes(pool) ? [] : [`has a pool that ${noSuchPool(pool, pools)}`]),
+    ...(sizeBytes === undefined
+      ? []
+      : [`has size=${options['size']}, and no kind of pool can enforce a size; remove it`]),
+  ];
 }
 
 /** Two servers on one address: the second would fail to start. */

@@ -69,10 +69,12 @@ export interface Disk {
   open(path: string, options?: { readonly make?: boolean }): Promise<Directory>;
   /** Whether an absolute path of the host is an existing directory, links followed. */
   isDirectory(path: string): Promise<boolean>;
+  /** The absolute path without links of an existing directory of the host, links followed; undefined otherwise. */
+  realDirectory(path: string): Promise<string | undefined>;
   /**
    * Copies the contents and attributes of a host directory (owner, mode, times, links, extended attributes,
    * holes) into an existing directory, and brings the copy to the disk.
-   * @throws NotFound, Exhausted, Internal; Aborted when the signal fires
+   * @throws NotFound, Exhausted, Internal; Aborted when the signal fires or the host ends the copy
    */
   copyTree(
     source: string,

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { type Result, run } from '../../scripts/lib/process.ts';
-import { startDaemon, type TestDaemon } from '../support/daemon.ts';
+import { environment, startDaemon, type TestDaemon } from '../support/daemon.ts';
 import { expectAgreement, expectNothingBut } from './invariants.ts';
 import { expectSuccess, TestVolume } from './test-volume.ts';
 
@@ -74,7 +74,7 @@ export async function rebuildTwice(point: string, action: Interruption): Promise
 function rebuild({ directory }: TestDaemon): Promise<Result> {
   return run(process.execPath, [cli, 'state', 'rebuild', '--yes'], {
     env: {
-      ...process.env,
+      ...environment,
       VARVE_CONFIG: join(directory, 'config.yaml'),
       VARVE_FAULTS: join(directory, 'faults'),
     },

@@ -129,7 +129,7 @@ describe('the varve command and a running daemon', function () {
       expect(usage.bytes).to.be.within(100_000, 200_000);
       expect(usage.inodes).to.equal(2);
       expect(await done('volume', 'rm', name)).to.equal(name);
-      expect(existsSync(data)).to.equal(false);
+      await until('the data to go', 10_000, () => !existsSync(data));
       expect(await failed(3, 'volume', 'inspect', name)).to.equal(`varve: no such volume: ${name}`);
     });
 
@@ -141,6 +141,8 @@ describe('the varve command and a running daemon', function () {
       expect(await failed(4, 'volume', 'rm', name)).to.include(`mounted on ${used}`);
       expect(await inspect(name)).to.include({ phase: 'Ready' });
       await must('umount', [used]);
+      expect(await failed(4, 'volume', 'rm', name)).to.include('its container may be starting');
+      await daemon.plugin('VolumeDriver.Unmount', { Name: name, ID: 'one' });
       await done('volume', 'rm', name);
     });
 

@@ -18,7 +18,7 @@ import { varveScript } from '../../scripts/lib/paths.ts';
 import { until } from '../../scripts/lib/wait.ts';
 import { type Certificate, makeAuthority } from '../support/certificates.ts';
 import { docker, inContainer, refused } from '../support/containers.ts';
-import { post, startDaemon, type TestDaemon } from '../support/daemon.ts';
+import { environment, post, startDaemon, type TestDaemon } from '../support/daemon.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { freePort } from '../support/free-port.ts';
 import { holdSocket } from '../support/held-socket.ts';
@@ -266,7 +266,7 @@ describe('how engines find varve', function () {
     /** Starts the daemon as systemd does: the descriptor is number 3, the variables name the process itself. */
     function activate(fd: number): void {
       const script = 'LISTEN_PID=$$ exec "$0" "$@"';
-      const env = { ...process.env, LISTEN_FDS: '1', LISTEN_FDNAMES: other.driver };
+      const env = { ...environment, LISTEN_FDS: '1', LISTEN_FDNAMES: other.driver };
       const stdio = ['ignore', 'ignore', 'ignore', fd] as const;
       child = spawn('sh', ['-c', script, process.execPath, ...words()], { env, stdio: [...stdio] });
     }
@@ -325,7 +325,7 @@ describe('how engines find varve', function () {
     it('S12 a passed socket that no driver has ends the daemon with its name', async () => {
       const held = holdSocket(join(other.directory, 'odd.sock'));
       const script = 'LISTEN_PID=$$ exec "$0" "$@"';
-      const env = { ...process.env, LISTEN_FDS: '1', LISTEN_FDNAMES: 'odd' };
+      const env = { ...environment, LISTEN_FDS: '1', LISTEN_FDNAMES: 'odd' };
       const started = spawn('sh', ['-c', script, process.execPath, ...words()], {
         env,
         stdio: ['ignore', 'ignore', 'pipe', held.fd],

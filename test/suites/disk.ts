@@ -50,6 +50,15 @@ export function diskSuite(name: string, open: () => Promise<DiskWorld>): void {
       expect(await disk.isDirectory(`${root.path}/none`)).to.equal(false);
     });
 
+    it('tells where a directory really is, and nothing of a file or of nothing', async () => {
+      await root.makeDirectory('a');
+      await root.writeFile('file', '');
+      expect(await disk.realDirectory('/')).to.equal('/');
+      expect(await disk.realDirectory(`${root.path}/./a/`)).to.equal(`${root.path}/a`);
+      expect(await disk.realDirectory(`${root.path}/file`)).to.equal(undefined);
+      expect(await disk.realDirectory(`${root.path}/none`)).to.equal(undefined);
+    });
+
     it('makes a directory with exactly the owner and mode that were asked for', async () => {
       await root.makeDirectory('a', { uid: 1234, gid: 5678, mode: 0o2777 });
       expect(await root.attributes('a')).to.deep.equal({ uid: 1234, gid: 5678, mode: 0o2777 });

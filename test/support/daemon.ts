@@ -15,7 +15,7 @@ const programs = {
   shipped: new URL('../../dist/cli/varve.js', import.meta.url).pathname,
 };
 /** The environment without what concerns another daemon, or the tests. */
-const environment = Object.fromEntries(
+export const environment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !name.startsWith('VARVE_')),
 );
 let count = 0;

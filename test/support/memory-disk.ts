@@ -26,10 +26,12 @@ let lastId = 0;
 /** What a copy does; it may write into the target before it ends. */
 export type CopyTree = Disk['copyTree'];
 
-/** A file system in memory, for tests that run thousands of times. Its paths are absolute; there are no links. */
+/** A file system in memory, for tests that run thousands of times. Its paths are absolute. */
 export class MemoryDisk implements Disk {
   readonly #nodes: Nodes = new Map();
   readonly #away = new Map<string, Nodes>();
+  /** Symbolic links to directories, by path: only {@link realDirectory} follows them. */
+  readonly links = new Map<string, string>();
   /** What `copyTree` does: a test that wants to watch or hold a copy puts its own here. */
   copy: CopyTree = (source, target, path, options) => this.#copyNow(source, target, path, options);
 
@@ -41,6 +43,13 @@ export class MemoryDisk implements Disk {
 
   async isDirectory(path: string): Promise<boolean> {
     return this.#nodes.get(path)?.text === undefined && this.#nodes.has(path);
+  }
+
+  async realDirectory(path: string): Promise<string | undefined> {
+    for (const [link, target] of this.links) {
+      if (`${path}/`.startsWith(`${link}/`)) return this.realDirectory(`${target}${path.slice(link.length)}`);
+    }
+    return path === '/' || (await this.isDirectory(path)) ? path : undefined;
   }
 
   copyTree(

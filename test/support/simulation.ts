@@ -265,7 +265,7 @@ export class Simulation {
 
   async #remove(): Promise<void> {
     if (this.#containers.every(({ phase }) => phase !== 'running')) return;
-    const outcome = await this.#call(daemon => daemon.service.remove(db).then(() => 'removed'));
+    const outcome = await this.#call(daemon => daemon.service.remove(db, 'engine').then(() => 'removed'));
     if (outcome === 'removed') fail('I2: a volume that a container uses was removed');
   }
 

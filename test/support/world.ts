@@ -102,6 +102,7 @@ export class Host {
     const [log, lines] = memoryLog();
     const pool = await openDirectoryPool({
       ...{ disk, store, rebuild, name: defaultPool, path: this.poolPath },
+      owner: 'owner',
       newUuid: randomUUID,
     });
     const pools = new Pools([pool]);

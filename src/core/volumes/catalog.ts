@@ -1,10 +1,10 @@
 import { NotFound } from '../../errors/errors.ts';
 import { step } from '../../lib/fault.ts';
 import type { MountId, PoolName, VolumeName, VolumeNumber } from '../names.ts';
-import type { CopyProgress, ObjectStore, Usage } from '../ports.ts';
+import type { Change, CopyProgress, ObjectStore, Usage } from '../ports.ts';
 import { type Consumer, type Consumers, noConsumers, unconfirmed } from './consumers.ts';
 import type { VolumeManifest } from './pool.ts';
-import { keys, type Place, samePlace, type VolumeRecord } from './record.ts';
+import { keys, type Place, parseRecord, samePlace, type VolumeRecord } from './record.ts';
 
 /** One volume as the daemon knows it: its durable record, and what is known besides. */
 export interface Volume {
@@ -14,6 +14,8 @@ export interface Volume {
   consumers: Consumers;
   /** Whether its mount point has it mounted, as last seen. */
   isMounted: boolean;
+  /** Whether its place on the disk was seen to be its own. */
+  isPlaceChecked: boolean;
   labels: Readonly<Record<string, string>>;
   usage: (Usage & { readonly measuredAt: Date }) | null;
   /** Whether it may have been written to since it was measured. */
@@ -42,7 +44,10 @@ export class Catalog {
     this.#bootStore = bootStore;
   }
 
-  /** Reads everything. Consumers come back unconfirmed: calls may have gone unanswered when we ended. */
+  /**
+   * Reads everything. Consumers come back unconfirmed: calls may have gone unanswered when we ended.
+   * @throws FailedPrecondition, with the cure, when a record is damaged
+   */
   async load(): Promise<void> {
     const [records, labels, consumers] = await Promise.all([
       this.#store.list(keys.volumes),
@@ -51,8 +56,9 @@ export class Catalog {
     ]);
     const labelsByKey = new Map(labels.map(({ key, value }) => [key, value as Volume['labels']]));
     const consumersByKey = new Map(consumers.map(({ key, value }) => [key, value as StoredConsumers]));
-    for (const { key, value, revision } of records) {
-      const record = value as VolumeRecord;
+    for (const object of records) {
+      const { key, revision } = object;
+      const record = parseRecord(object);
       const stored = consumersByKey.get(key);
       const volume = newVolume(record, revision);
       volume.labels = labelsByKey.get(keys.label(record.name)) ?? {};
@@ -95,7 +101,7 @@ export class Catalog {
    */
   async adopt(pool: PoolName, manifest: VolumeManifest): Promise<void> {
     const { version: _, ...facts } = manifest;
-    const record: VolumeRecord = { ...facts, pool, phase: 'Ready' };
+    const record: VolumeRecord = { ...facts, pool, defaults: {}, phase: 'Ready' };
     this.reserveNumbers([record.number]);
     await this.#insert(record);
   }
@@ -111,19 +117,16 @@ export class Catalog {
     volume.record = record;
   }
 
-  /** Forgets a volume; its bytes are from now on trash. */
-  async delete(volume: Volume): Promise<void> {
+  /** Forgets a volume. Its bytes are trash from now on, unless it never had a place of its own. */
+  async delete(volume: Volume, { isPlaceOurs = true } = {}): Promise<void> {
     const { name, pool, number } = volume.record;
-    const trash: Place = { pool, number };
+    const place: Place = { pool, number };
+    const trash: Change[] = isPlaceOurs ? [{ type: 'put', key: keys.trashed(place), value: place }] : [];
     await this.#certainly(name, () =>
       step('catalog.delete', () =>
         this.#store.transaction(
           [{ key: keys.volume(name), revision: volume.revision }],
-          [
-            { type: 'delete', key: keys.volume(name) },
-            { type: 'delete', key: keys.label(name) },
-            { type: 'put', key: keys.trashed(trash), value: trash },
-          ],
+          [{ type: 'delete', key: keys.volume(name) }, { type: 'delete', key: keys.label(name) }, ...trash],
         ),
       ),
     );
@@ -213,6 +216,7 @@ function newVolume(record: VolumeRecord, revision: number): Volume {
     revision,
     consumers: noConsumers,
     isMounted: false,
+    isPlaceChecked: false,
     labels: {},
     usage: null,
     isUsageStale: true,
@@ -223,4 +227,9 @@ function newVolume(record: VolumeRecord, revision: number): Volume {
 
 function fromStored({ consumers }: StoredConsumers): Consumers {
   return new Map(Object.entries(consumers).map(([id, consumer]) => [id as MountId, consumer]));
+}
+
+/** @throws FailedPrecondition, with the cure, when a record is damaged */
+export async function checkRecords(store: ObjectStore): Promise<void> {
+  for (const object of await store.list(keys.volumes)) parseRecord(object);
 }

@@ -16,7 +16,7 @@ export interface Consumer {
    * calls that were never made or never answered, and stays so for this id.
    */
   readonly confirmed: boolean;
-  /** Milliseconds since the epoch, of the latest mount. */
+  /** Milliseconds since the epoch, of the latest mount or of the latest sight of a use. */
   readonly sinceMs: number;
 }
 
@@ -24,11 +24,18 @@ export type Consumers = ReadonlyMap<MountId, Consumer>;
 
 export const noConsumers: Consumers = new Map();
 
+/** How long after Mount the container may not have started yet, in milliseconds: an engine gives it two minutes. */
+export const startMs = 2 * 60 * 1000;
+
 /**
- * How long a consumer that no mount namespace shows is believed, in milliseconds. An engine gives Mount two
- * minutes and starts the container only after it was answered.
+ * How long a consumer that no mount namespace shows is believed, in milliseconds. While an engine copies an image's
+ * files into a new volume it mounts it nowhere else, and lists no container yet: that may take long. A volume
+ * that stays mounted for longer than it is used does no harm, and can be removed.
  */
-export const graceMs = 2 * 60 * 1000;
+export const graceMs = 60 * 60 * 1000;
+
+/** The same for a consumer that nothing speaks against but that nobody has seen for so long. */
+export const forgottenMs = 24 * graceMs;
 
 /**
  * Counts a mount. A count that may be too high grows as well: to start it anew would make it too low when the
@@ -58,19 +65,28 @@ export function unconfirmed(consumers: Consumers): Consumers {
 export interface Evidence {
   /** Whether a mount namespace other than our own mount point has the volume mounted. */
   readonly inUse: boolean;
-  /** Whether the engine said that no container that runs or starts has the volume; false when it was not asked. */
+  /** Whether the engine said that it has containers with the volume and that none of them runs. */
   readonly disowned: boolean;
   readonly nowMs: number;
 }
 
 /**
- * Drops the consumers that cannot be real: nobody has the volume mounted, the time to start a container is
- * over, and either the count is unconfirmed or the engine says itself that no container uses the volume.
+ * Drops the consumers that cannot be real: nobody has the volume mounted, a grace is over, and either the count
+ * is unconfirmed or the engine says itself that no container uses the volume. A volume that is in use counts as
+ * seen now, so that it need not be looked for again soon.
  */
 export function settled(consumers: Consumers, evidence: Evidence): Consumers {
-  if (evidence.inUse) return consumers;
-  const real = [...consumers].filter(
-    ([, { confirmed, sinceMs }]) => evidence.nowMs - sinceMs < graceMs || (confirmed && !evidence.disowned),
-  );
-  return real.length === consumers.size ? consumers : new Map(real);
+  const { inUse, nowMs } = evidence;
+  const doubtful = [...consumers].filter(([, consumer]) => isDoubtful(consumer, evidence));
+  if (doubtful.length === 0) return consumers;
+  const rest = new Map(consumers);
+  for (const [id, consumer] of doubtful) {
+    if (inUse) rest.set(id, { ...consumer, sinceMs: nowMs });
+    else rest.delete(id);
+  }
+  return rest;
+}
+
+function isDoubtful({ confirmed, sinceMs }: Consumer, { disowned, nowMs }: Evidence): boolean {
+  return nowMs - sinceMs >= (confirmed && !disowned ? forgottenMs : graceMs);
 }

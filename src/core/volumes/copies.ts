@@ -29,8 +29,9 @@ export class Copies {
     volume.progress = { doneBytes: 0, totalBytes: 0 };
     const done = work(abort.signal, progress => this.#report(volume, progress))
       .catch((error: unknown) => {
-        if (!(error instanceof Aborted))
-          this.#log.error(`copy for volume ${name} failed: ${messageOf(error)}`);
+        if (abort.signal.aborted) return;
+        const what = error instanceof Aborted ? 'was interrupted, and is made again' : 'failed';
+        this.#log.error(`copy for volume ${name} ${what}: ${messageOf(error)}`);
       })
       .finally(() => {
         this.#running.delete(name);

@@ -1,4 +1,5 @@
 import { Aborted, AlreadyExists, InvalidArgument, messageOf, NotFound } from '../../errors/errors.ts';
+import { within } from '../../lib/deadline.ts';
 import type { Held } from '../../lib/keyed-lock.ts';
 import type { DriverName, VolumeName } from '../names.ts';
 import type { Clock, CopyProgress, Disk } from '../ports.ts';
@@ -11,6 +12,9 @@ import type { Pools } from './pools.ts';
 import type { Publisher } from './publisher.ts';
 import { manifestOf, sameManifest } from './record.ts';
 import type { Trash } from './trash.ts';
+
+/** How long the root of a pool has to say where it is, in milliseconds. */
+const patienceMs = 2000;
 
 export interface CreatorParts {
   readonly catalog: Catalog;
@@ -47,9 +51,9 @@ export class Creator {
   ): Promise<Volume> {
     const request = parseOptions({ ...driver.options, ...options });
     const existing = this.#parts.catalog.find(name);
-    if (existing !== undefined) return this.#again(existing, driver.name, options, request);
+    if (existing !== undefined) return this.#again(existing, driver.name, options);
     const pool = this.#parts.pools.choose(request, driver.pool);
-    await pool.probe();
+    await this.#parts.pools.probe(pool);
     await this.#checkSource(request);
     // The disk may have been away until now, and its volumes be newer than the records.
     this.#parts.catalog.reserveNumbers(await pool.numbers());
@@ -58,33 +62,32 @@ export class Creator {
       driver: driver.name,
       pool: pool.name,
       options,
+      defaults: driver.options,
       createdAt: this.#parts.clock.now().toISOString(),
       protected: request.protect,
       phase: 'Creating',
     });
-    await this.#make(volume, pool, request);
+    try {
+      await this.#make(volume, pool, request);
+    } catch (error) {
+      // The caller's error means that nothing was created.
+      await this.#parts.catalog.delete(volume, { isPlaceOurs: !(error instanceof AlreadyExists) });
+      this.#parts.trash.nudge();
+      throw error;
+    }
     return volume;
   }
 
   /** Finishes a volume whose making was interrupted; one that is finished, or being copied, is left alone. */
-  async resume(
-    _held: Held<VolumeName>,
-    volume: Volume,
-    driverOptions: Readonly<Record<string, string>>,
-  ): Promise<void> {
+  async resume(_held: Held<VolumeName>, volume: Volume): Promise<void> {
     if (this.#parts.catalog.find(volume.record.name) !== volume || !isInterrupted(volume)) return;
-    const request = parseOptions({ ...driverOptions, ...volume.record.options });
-    const pool = this.#parts.pools.get(volume.record.pool);
-    await pool.probe();
-    await this.#make(volume, pool, request);
+    const { defaults, options, pool: poolName } = volume.record;
+    const pool = this.#parts.pools.get(poolName);
+    await this.#parts.pools.probe(pool);
+    await this.#make(volume, pool, parseOptions({ ...defaults, ...options }));
   }
 
-  async #again(
-    volume: Volume,
-    driver: DriverName,
-    options: Record<string, string>,
-    request: VolumeRequest,
-  ): Promise<Volume> {
+  async #again(volume: Volume, driver: DriverName, options: Record<string, string>): Promise<Volume> {
     const { record } = volume;
     if (record.driver !== driver) {
       throw new AlreadyExists(
@@ -97,6 +100,7 @@ export class Creator {
         `volume ${record.name} exists already with other options (${difference}); remove it first, or choose another name`,
       );
     }
+    const request = parseOptions({ ...record.defaults, ...record.options });
     if (record.phase === 'Failed') {
       await this.#checkSource(request);
       const { failure: _, ...rest } = record;
@@ -104,7 +108,7 @@ export class Creator {
     }
     if (isInterrupted(volume)) {
       const pool = this.#parts.pools.get(record.pool);
-      await pool.probe();
+      await this.#parts.pools.probe(pool);
       await this.#make(volume, pool, request);
     }
     return volume;
@@ -115,14 +119,9 @@ export class Creator {
       this.#startCopy(volume, pool, request, request.fromPath);
       return;
     }
-    try {
-      const manifest = manifestOf(volume.record);
-      await pool.create(manifest, request.attributes);
-      await this.#finish(volume, pool, manifest);
-    } catch (error) {
-      await this.#giveUp(volume);
-      throw error;
-    }
+    const manifest = manifestOf(volume.record);
+    await pool.create(manifest, request.attributes);
+    await this.#finish(volume, pool, manifest);
   }
 
   #startCopy(volume: Volume, pool: Pool, request: VolumeRequest, source: string): void {
@@ -153,24 +152,26 @@ export class Creator {
     await catalog.save(volume, { ...volume.record, phase: 'Ready' });
   }
 
-  /** Undoes a creation that failed, so that the caller's error means that nothing was created. */
-  async #giveUp(volume: Volume): Promise<void> {
-    await this.#parts.catalog.delete(volume);
-    this.#parts.trash.nudge();
-  }
-
   async #checkSource({ fromPath }: VolumeRequest): Promise<void> {
     if (fromPath === undefined) return;
     const { root, disk, pools } = this.#parts;
+    const source = await disk.realDirectory(fromPath);
+    if (source === undefined) {
+      throw new NotFound(`from-path ${fromPath} is not a directory of this host; nothing was created`);
+    }
     const ours = [root, ...pools.all().map(pool => pool.root)];
-    const inside = ours.find(path => `${path}/`.startsWith(fromPath === '/' ? '/' : `${fromPath}/`));
+    // A pool whose disk fails or hangs must not stop a volume of another: its path stands for itself.
+    const real = await Promise.all(
+      ours.map(async path => {
+        const found = within(patienceMs, `${path} does not answer`, () => disk.realDirectory(path));
+        return (await found.catch(() => undefined)) ?? path;
+      }),
+    );
+    const inside = real.find(path => `${path}/`.startsWith(source === '/' ? '/' : `${source}/`));
     if (inside !== undefined) {
       throw new InvalidArgument(
         `from-path ${fromPath} holds varve's own data (${inside}); name a directory that does not`,
       );
-    }
-    if (!(await disk.isDirectory(fromPath))) {
-      throw new NotFound(`from-path ${fromPath} is not a directory of this host; nothing was created`);
     }
   }
 }

@@ -1,6 +1,7 @@
 import { messageOf } from '../../errors/errors.ts';
 import type { DriverName, PoolName, VolumeName } from '../names.ts';
 import { viewOf } from './describe.ts';
+import type { Pool } from './pool.ts';
 import type { Pools } from './pools.ts';
 import type { VolumeService } from './service.ts';
 import type { PoolView, VolumeView } from './view.ts';
@@ -39,13 +40,20 @@ export class Inventory {
 
   /** Looks at every pool, so that the health of its volumes can be told. */
   async lookAtPools(): Promise<void> {
-    for (const pool of this.#pools.all()) {
-      try {
-        await pool.probe();
-        this.#poolStates.set(pool.name, { health: 'ok', ...(await pool.space()) });
-      } catch (error) {
-        this.#poolStates.set(pool.name, { health: messageOf(error), freeBytes: null, totalBytes: null });
-      }
+    await Promise.all(this.#pools.all().map(pool => this.#lookAt(pool)));
+  }
+
+  /** Whether a pool was there when it was last looked at. */
+  isThere(name: PoolName): boolean {
+    return this.#poolStates.get(name)?.health === 'ok';
+  }
+
+  async #lookAt(pool: Pool): Promise<void> {
+    try {
+      await this.#pools.probe(pool);
+      this.#poolStates.set(pool.name, { health: 'ok', ...(await this.#pools.space(pool)) });
+    } catch (error) {
+      this.#poolStates.set(pool.name, { health: messageOf(error), freeBytes: null, totalBytes: null });
     }
   }
 

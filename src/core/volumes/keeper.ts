@@ -4,14 +4,14 @@ import type { Logger } from '../../lib/log.ts';
 import type { DriverName, VolumeName } from '../names.ts';
 import type { Clock, Engine, EngineVolume } from '../ports.ts';
 import type { Catalog, Volume } from './catalog.ts';
-import { graceMs, settled } from './consumers.ts';
+import { type Evidence, settled } from './consumers.ts';
 import { type Creator, isInterrupted } from './creator.ts';
 import type { Driver } from './driver.ts';
 import type { Inventory } from './inventory.ts';
 import type { Pool } from './pool.ts';
 import type { Pools } from './pools.ts';
 import type { Publisher } from './publisher.ts';
-import { manifestOf, type Place, sameManifest, samePlace } from './record.ts';
+import { isOf, manifestOf, type Place, sameManifest, samePlace } from './record.ts';
 import type { VolumeService } from './service.ts';
 
 export interface KeeperParts {
@@ -67,19 +67,40 @@ export class Keeper {
 
   /** Finishes, in the background, what the last run of the daemon began. */
   async resume(): Promise<void> {
-    const { catalog, pools } = this.#parts;
+    const { pools } = this.#parts;
     await this.#finishCreations();
-    for (const volume of catalog.all().filter(({ record }) => record.phase === 'Ready')) {
-      await this.#attempt(volume, () => refreshManifest(pools.get(volume.record.pool), volume));
+    for (const volume of this.#reachable().filter(({ record }) => record.phase === 'Ready')) {
+      await this.#attempt(volume, () => this.#reconcileManifest(pools.get(volume.record.pool), volume));
     }
   }
 
-  async #finishCreations(): Promise<void> {
-    const { catalog, creator, drivers } = this.#parts;
-    for (const volume of catalog.all().filter(isInterrupted)) {
-      const options = drivers.find(driver => driver.name === volume.record.driver)?.options ?? {};
-      await this.#attempt(volume, held => creator.resume(held, volume, options));
+  /**
+   * Ends what an interrupted change of the protection left: protected, whichever of record and manifest says so,
+   * since the record may be from an older database. A manifest of another volume, or a damaged one, is left for a
+   * person.
+   */
+  async #reconcileManifest(pool: Pool, volume: Volume): Promise<void> {
+    const found = await pool.read(volume.record.number);
+    if (!('manifest' in found) || !isOf(found.manifest, volume.record)) return;
+    if (found.manifest.protected && !volume.record.protected) {
+      await this.#parts.catalog.save(volume, { ...volume.record, protected: true });
+      this.#parts.log.warn(`volume ${volume.record.name} is protected again, as its volume.json says`);
     }
+    const manifest = manifestOf(volume.record);
+    if (!sameManifest(found.manifest, manifest)) await pool.writeManifest(manifest);
+  }
+
+  async #finishCreations(): Promise<void> {
+    const { creator } = this.#parts;
+    for (const volume of this.#reachable().filter(isInterrupted)) {
+      await this.#attempt(volume, held => creator.resume(held, volume));
+    }
+  }
+
+  /** The volumes whose pools were there at the last look: the others would cost their patience one by one. */
+  #reachable(): readonly Volume[] {
+    const { catalog, inventory } = this.#parts;
+    return catalog.all().filter(({ record }) => inventory.isThere(record.pool));
   }
 
   /** One round. */
@@ -88,10 +109,26 @@ export class Keeper {
     await inventory.lookAtPools();
     service.quarantine(await this.#findUnrecorded());
     await this.#finishCreations();
+    await this.#noticeMounts();
     const known = await this.#askEngine();
-    for (const volume of catalog.all()) {
-      await this.#learn(volume, known?.get(volume.record.name));
-      if (this.#needsSettling(volume)) await this.#attempt(volume, held => this.#settle(held, volume, known));
+    for (const volume of catalog.all()) await this.#learn(volume, known?.get(volume.record.name));
+    for (const volume of this.#reachable()) {
+      const ofEngine = known?.get(volume.record.name);
+      if (this.#needsSettling(volume, ofEngine)) {
+        await this.#attempt(volume, held => this.#settle(held, volume, ofEngine));
+      }
+    }
+  }
+
+  /** Others can mount and unmount as well. */
+  async #noticeMounts(): Promise<void> {
+    const { catalog, publisher } = this.#parts;
+    const published = new Set((await publisher.published()).map(place => publisher.mountPoint(place)));
+    const isPublished = ({ record }: Volume): boolean => published.has(publisher.mountPoint(record));
+    for (const volume of catalog.all().filter(candidate => isPublished(candidate) !== candidate.isMounted)) {
+      await this.#attempt(volume, async () => {
+        volume.isMounted = (await publisher.published()).some(place => samePlace(place, volume.record));
+      });
     }
   }
 
@@ -105,29 +142,26 @@ export class Keeper {
     return pools.unrecorded(({ pool, number }) => known.has(`${pool}/${number}`));
   }
 
-  #needsSettling({ consumers, isMounted }: Volume): boolean {
-    const now = this.#parts.clock.now().getTime();
-    if (consumers.size === 0) return isMounted;
-    return !isMounted || [...consumers.values()].some(({ sinceMs }) => now - sinceMs >= graceMs);
+  /** Looks for the users of a volume only when that could change something: it reads every mount table. */
+  #needsSettling(volume: Volume, known: EngineVolume | undefined): boolean {
+    const { consumers, isMounted } = volume;
+    if (consumers.size === 0 || !isMounted) return isMounted || consumers.size > 0;
+    return settled(consumers, this.#evidence(false, known)) !== consumers;
   }
 
-  async #settle(
-    held: Held<VolumeName>,
-    volume: Volume,
-    known: ReadonlyMap<string, EngineVolume> | undefined,
-  ): Promise<void> {
-    const { catalog, pools, publisher, service, clock } = this.#parts;
+  #evidence(inUse: boolean, known: EngineVolume | undefined): Evidence {
+    const containers = known?.containers ?? [];
+    const disowned = containers.length > 0 && !containers.some(({ running }) => running);
+    return { inUse, disowned, nowMs: this.#parts.clock.now().getTime() };
+  }
+
+  async #settle(held: Held<VolumeName>, volume: Volume, known: EngineVolume | undefined): Promise<void> {
+    const { catalog, pools, publisher, service } = this.#parts;
     if (catalog.find(volume.record.name) !== volume) return;
     const pool = pools.get(volume.record.pool);
-    await pool.probe();
+    await pools.probe(pool);
     const users = await publisher.users(pool, volume.record);
-    const consumers = settled(volume.consumers, {
-      inUse: users.length > 0,
-      disowned:
-        known !== undefined &&
-        !(known.get(volume.record.name)?.containers.some(({ running }) => running) ?? false),
-      nowMs: clock.now().getTime(),
-    });
+    const consumers = settled(volume.consumers, this.#evidence(users.length > 0, known));
     await catalog.saveConsumers(volume, consumers);
     if (consumers.size > 0 && !volume.isMounted) await service.publish(held, volume);
     await service.releaseUnused(held, volume);
@@ -162,14 +196,6 @@ export class Keeper {
     } catch (error) {
       log.warn(`volume ${volume.record.name}: ${messageOf(error)}`);
     }
-  }
-}
-
-/** Writes the manifest that an interrupted change left behind its record. A damaged one is left for a person. */
-async function refreshManifest(pool: Pool, { record }: Volume): Promise<void> {
-  const found = await pool.read(record.number);
-  if ('manifest' in found && !sameManifest(found.manifest, manifestOf(record))) {
-    await pool.writeManifest(manifestOf(record));
   }
 }
 

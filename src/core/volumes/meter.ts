@@ -21,7 +21,7 @@ export class Meter {
   /** Measures one volume now. @throws Unavailable; Aborted when the signal fires */
   async measure(volume: Volume, signal: AbortSignal): Promise<void> {
     const pool = this.#pools.get(volume.record.pool);
-    await pool.probe();
+    await this.#pools.probe(pool);
     const isMounted = volume.isMounted;
     const usage = await pool.usage(volume.record.number, signal);
     volume.usage = { ...usage, measuredAt: this.#clock.now() };

@@ -45,7 +45,10 @@ export interface Pool {
   /** Checks that the pool is there and is the one it should be. @throws Unavailable with the way out */
   probe(): Promise<void>;
 
-  /** Makes a volume's place: its data directory and manifest. Repeating it is fine. @throws Exhausted */
+  /**
+   * Makes a volume's place: its data directory and manifest. Repeating it is fine.
+   * @throws Exhausted; AlreadyExists when the number is the place of another volume
+   */
   create(manifest: VolumeManifest, attributes: Partial<Attributes>): Promise<void>;
 
   /**

@@ -1,8 +1,9 @@
-import { NotFound, Unavailable, Unimplemented } from '../../errors/errors.ts';
+import { DeadlineExceeded, NotFound, Unavailable, Unimplemented } from '../../errors/errors.ts';
+import { within } from '../../lib/deadline.ts';
 import type { PoolName } from '../names.ts';
 import { formatBytes } from '../quantity.ts';
 import type { VolumeRequest } from './options.ts';
-import type { FoundVolume, Pool, VolumeManifest } from './pool.ts';
+import type { Pool, VolumeManifest } from './pool.ts';
 import type { Place } from './record.ts';
 
 /** The pools of this host by name, and the one place where a request is honoured or refused. */
@@ -43,6 +44,19 @@ export class Pools {
   }
 
   /**
+   * Makes sure that a pool is there, in bounded time: one whose server is dead must not stop the others.
+   * @throws Unavailable with the way out
+   */
+  async probe(pool: Pool): Promise<void> {
+    await answerOf(pool, () => pool.probe());
+  }
+
+  /** Room in a pool. @throws Unavailable */
+  space(pool: Pool): ReturnType<Pool['space']> {
+    return answerOf(pool, () => pool.space());
+  }
+
+  /**
    * Volumes that are on the disks and that the records do not know: those are older than the disks, or lost.
    * Pools that are not there are passed over.
    */
@@ -57,19 +71,32 @@ export interface UnrecordedVolume extends Place {
   readonly manifest: VolumeManifest;
 }
 
-async function unknownVolumes(pool: Pool, isKnown: (place: Place) => boolean): Promise<UnrecordedVolume[]> {
-  if (!(await isThere(pool))) return [];
-  const numbers = (await pool.numbers()).filter(number => !isKnown({ pool: pool.name, number }));
-  const volumes: FoundVolume[] = await Promise.all(numbers.map(number => pool.read(number)));
-  return volumes.flatMap(volume => ('manifest' in volume ? [{ pool: pool.name, ...volume }] : []));
+/** How long a pool has for a question, in milliseconds. */
+const patienceMs = 5000;
+
+async function answerOf<T>(pool: Pool, ask: () => Promise<T>): Promise<T> {
+  const silent = `pool ${pool.name} (${pool.root}) does not answer; look at its disk or server`;
+  try {
+    return await within(patienceMs, silent, ask);
+  } catch (error) {
+    if (error instanceof DeadlineExceeded) throw new Unavailable(error.message);
+    throw error;
+  }
 }
 
-async function isThere(pool: Pool): Promise<boolean> {
+async function unknownVolumes(pool: Pool, isKnown: (place: Place) => boolean): Promise<UnrecordedVolume[]> {
   try {
-    await pool.probe();
-    return true;
+    await answerOf(pool, () => pool.probe());
+    const numbers = await answerOf(pool, () => pool.numbers());
+    const unknown: UnrecordedVolume[] = [];
+    for (const number of numbers) {
+      if (isKnown({ pool: pool.name, number })) continue;
+      const found = await answerOf(pool, () => pool.read(number));
+      if ('manifest' in found) unknown.push({ pool: pool.name, ...found });
+    }
+    return unknown;
   } catch (error) {
-    if (error instanceof Unavailable) return false;
+    if (error instanceof Unavailable) return [];
     throw error;
   }
 }

@@ -49,7 +49,10 @@ export class Publisher {
   async publish(pool: Pool, place: Place, peer: number | undefined): Promise<string> {
     const target = this.mountPoint(place);
     for (const mount of pool.mounts(place.number, target)) {
+      // What was removed by hand is made again at the next attempt.
+      this.#prepared.delete(nameOf(place));
       await step('publish.mount', () => this.#mounter.mount(mount));
+      this.#prepared.add(nameOf(place));
     }
     if (peer !== undefined && !(await this.#mounter.visibleTo(peer, target))) {
       throw new FailedPrecondition(
@@ -89,11 +92,6 @@ export class Publisher {
     return targets
       .filter(target => target.startsWith(prefix))
       .flatMap(target => placeOf(target.slice(prefix.length)));
-  }
-
-  /** The volumes that have a mount point. */
-  async prepared(): Promise<readonly Place[]> {
-    return (await this.#mountPoints.list('.')).flatMap(placeOf);
   }
 }
 

@@ -3,14 +3,15 @@ import { type Held, KeyedLock } from '../../lib/keyed-lock.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { DriverName, MountId, VolumeName } from '../names.ts';
 import type { Catalog, Volume } from './catalog.ts';
-import { mounted, settled, unconfirmed, unmounted } from './consumers.ts';
+import { mounted, settled, startMs, unconfirmed, unmounted } from './consumers.ts';
 import { type Copies, checkReady } from './copies.ts';
 import type { Creator } from './creator.ts';
 import type { Driver } from './driver.ts';
 import { givenOptions } from './options.ts';
+import type { Pool } from './pool.ts';
 import type { Pools, UnrecordedVolume } from './pools.ts';
 import type { Publisher } from './publisher.ts';
-import { manifestOf, samePlace } from './record.ts';
+import { isOf, manifestOf, samePlace } from './record.ts';
 import type { Trash } from './trash.ts';
 
 export interface VolumeServiceParts {
@@ -30,7 +31,7 @@ export interface Waits {
   readonly copyMs: number;
 }
 
-const defaultWaits: Waits = { lockMs: 8000, copyMs: 4000 };
+const defaultWaits: Waits = { lockMs: 5000, copyMs: 4000 };
 
 /**
  * Volumes and who uses them. Every operation that changes a volume holds the lock of its name; questions are
@@ -75,16 +76,17 @@ export class VolumeService {
     await this.exclusively(name, async held => {
       // Another call may have discarded it meanwhile, or begun it again.
       const isStill = this.#parts.catalog.find(name) === volume && volume.record.phase === 'Failed';
-      if (isStill) await this.#discard(held, volume);
+      if (isStill) await this.#discard(held, volume, 'engine');
     });
     throw new FailedPrecondition(`volume ${name} was not made: ${failure}`);
   }
 
   /**
-   * Removes a volume and its data. The engine's own counts do not hold it, since engines forget to unmount; a
-   * mount in any mount namespace does. @throws NotFound, FailedPrecondition, Unavailable
+   * Removes a volume and its data. An engine's own counts do not hold it, since engines forget to unmount and
+   * look at their own references first; a mount in any mount namespace does. A person is also told of a container
+   * that may just be starting. @throws NotFound, FailedPrecondition, Unavailable
    */
-  remove(name: VolumeName): Promise<void> {
+  remove(name: VolumeName, asker: 'engine' | 'person'): Promise<void> {
     this.#checkRecorded(name);
     return this.exclusively(name, async held => {
       const volume = this.#parts.catalog.get(name);
@@ -93,7 +95,7 @@ export class VolumeService {
           `volume ${name} is protected; run \`varve volume unprotect ${name}\` first if its data may go`,
         );
       }
-      await this.#discard(held, volume);
+      await this.#discard(held, volume, asker);
       this.#parts.log.info(`volume ${name} removed`);
     });
   }
@@ -135,7 +137,8 @@ export class VolumeService {
     const { pools, publisher } = this.#parts;
     const { record } = volume;
     const pool = pools.get(record.pool);
-    await pool.probe();
+    await pools.probe(pool);
+    await this.#checkPlace(pool, volume);
     try {
       if (!volume.isMounted) await publisher.prepare(record);
       const target = await publisher.publish(pool, record, peer);
@@ -162,7 +165,7 @@ export class VolumeService {
     const { name } = volume.record;
     try {
       const pool = pools.get(volume.record.pool);
-      await pool.probe();
+      await pools.probe(pool);
       const users = await publisher.users(pool, volume.record);
       if (users.length > 0) return;
       await catalog.saveConsumers(volume, left);
@@ -179,6 +182,7 @@ export class VolumeService {
     return this.exclusively(name, async () => {
       const { catalog, pools } = this.#parts;
       const volume = catalog.get(name);
+      if (volume.record.phase === 'Ready') await this.#checkPlace(pools.get(volume.record.pool), volume);
       if (volume.record.protected !== isProtected) {
         await catalog.save(volume, { ...volume.record, protected: isProtected });
       }
@@ -239,17 +243,45 @@ export class VolumeService {
     this.#unrecorded = new Map(hidden.map(volume => [volume.manifest.name, volume]));
   }
 
-  async #discard(_held: Held<VolumeName>, volume: Volume): Promise<void> {
+  /**
+   * Makes sure, once, that what stands in a volume's place is that volume: with an old database it may be a later one.
+   */
+  async #checkPlace(pool: Pool, volume: Volume): Promise<void> {
+    if (volume.isPlaceChecked) return;
+    const { record } = volume;
+    const found = await pool.read(record.number);
+    if ('manifest' in found && !isOf(found.manifest, record)) {
+      throw new FailedPrecondition(
+        `the place of volume ${record.name} (${pool.dataPath(record.number)}) holds another one, ${found.manifest.name}: ` +
+          'the state database is probably an old one; stop the daemon, move the database away, and run `varve state rebuild`',
+      );
+    }
+    volume.isPlaceChecked = true;
+  }
+
+  /** Between the answer to Mount and the start of the container no mount table shows that the volume is needed. */
+  #checkNobodyStarts({ record, consumers }: Volume): void {
+    const now = this.#parts.clock.now().getTime();
+    if (![...consumers.values()].some(({ sinceMs }) => now - sinceMs < startMs)) return;
+    throw new FailedPrecondition(
+      `volume ${record.name} was mounted a moment ago, and its container may be starting; stop the container, ` +
+        'or try again in two minutes',
+    );
+  }
+
+  async #discard(_held: Held<VolumeName>, volume: Volume, asker: 'engine' | 'person'): Promise<void> {
     const { catalog, pools, publisher, copies, trash } = this.#parts;
     const { record } = volume;
     const pool = pools.get(record.pool);
-    await pool.probe();
+    await pools.probe(pool);
     const [user] = await publisher.users(pool, record);
     if (user !== undefined) {
       throw new FailedPrecondition(
         `volume ${record.name} is in use: process ${user.pid} has it mounted on ${user.mountPoint}; stop that first`,
       );
     }
+    if (asker === 'person') this.#checkNobodyStarts(volume);
+    await this.#checkPlace(pool, volume);
     await copies.cancel(record.name);
     await publisher.unpublish(record);
     volume.isMounted = false;

@@ -6,7 +6,7 @@ import type { Catalog, Volume } from './catalog.ts';
 import type { Pool, VolumeManifest } from './pool.ts';
 import type { Pools } from './pools.ts';
 import type { Publisher } from './publisher.ts';
-import { manifestOf, type Place, sameManifest, samePlace } from './record.ts';
+import { isOf, manifestOf, type Place, sameManifest, samePlace } from './record.ts';
 import type { VolumeService } from './service.ts';
 import type { StateExport, StateFinding } from './view.ts';
 
@@ -61,19 +61,17 @@ async function conclude({ repair, ...finding }: Discovery, wanted: boolean): Pro
 async function checkPool(parts: StateParts, pool: Pool): Promise<Discovery[]> {
   const recorded = parts.catalog.all().filter(({ record }) => record.pool === pool.name);
   try {
-    await pool.probe();
+    await parts.pools.probe(pool);
     const onDisk = await pool.numbers();
-    const trash = await parts.catalog.trash();
-    const isKnown = (place: Place): boolean =>
-      recorded.some(({ record }) => samePlace(record, place)) || trash.some(other => samePlace(other, place));
-    const unknown = onDisk.filter(number => !isKnown({ pool: pool.name, number }));
-    const findings = [
-      ...(await Promise.all(recorded.map(volume => checkVolume(parts, pool, volume)))),
-      ...(await Promise.all(
-        unknown.map(number => checkUnrecorded(parts, pool, { pool: pool.name, number })),
-      )),
-    ];
-    return findings.flat();
+    const trash = (await parts.catalog.trash()).filter(place => place.pool === pool.name);
+    const known = new Set([...recorded.map(({ record }) => record), ...trash].map(({ number }) => number));
+    const findings: Discovery[] = [];
+    // One at a time: thousands at once would take every thread and descriptor from the requests.
+    for (const volume of recorded) findings.push(...(await checkVolume(parts, pool, volume)));
+    for (const number of onDisk.filter(candidate => !known.has(candidate))) {
+      findings.push(...(await checkUnrecorded(parts, pool, { pool: pool.name, number })));
+    }
+    return findings;
   } catch (error) {
     if (!(error instanceof Unavailable)) throw error;
     return [{ problem: 'pool-unavailable', subject: pool.name, message: error.message, repair: null }];
@@ -97,6 +95,10 @@ async function checkVolume(parts: StateParts, pool: Pool, volume: Volume): Promi
     return [{ problem: 'damaged-manifest', subject, message: onDisk.damage, repair: rewrite }];
   }
   if (sameManifest(onDisk.manifest, manifestOf(record))) return [];
+  if (!isOf(onDisk.manifest, record)) {
+    const message = `its directory ${pool.dataPath(record.number)} holds another volume, ${onDisk.manifest.name}; the state database is probably an old one: look at both by hand`;
+    return [{ problem: 'stale-manifest', subject, message, repair: null }];
+  }
   return [
     { problem: 'stale-manifest', subject, message: 'volume.json differs from the record', repair: rewrite },
   ];

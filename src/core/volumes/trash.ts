@@ -46,7 +46,7 @@ export class Trash {
     const { catalog, pools, publisher, log } = this.#parts;
     try {
       const pool = pools.get(place.pool);
-      await pool.probe();
+      await pools.probe(pool);
       await publisher.dismantle(place);
       await pool.remove(place.number);
       await catalog.forgetTrash(place);
@@ -60,7 +60,7 @@ export class Trash {
     for (const place of await this.#parts.catalog.trash()) await this.#collect(place);
     for (const pool of this.#parts.pools.all()) {
       try {
-        await pool.probe();
+        await this.#parts.pools.probe(pool);
         const left = await pool.emptyTrash();
         if (left > 0)
           this.#parts.log.warn(`pool ${pool.name}: ${left} trees in the trash cannot be deleted yet`);

@@ -1,5 +1,5 @@
 import { close as closeCallback, constants, open as openCallback } from 'node:fs';
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, realpath, stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
 import { promisify } from 'node:util';
 import type { CopyProgress, Directory, Disk } from '../../core/ports.ts';
@@ -18,12 +18,11 @@ export class LinuxDisk implements Disk {
   }
 
   async isDirectory(path: string): Promise<boolean> {
-    try {
-      return (await stat(path)).isDirectory();
-    } catch (error) {
-      if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errorCode(error) ?? '')) return false;
-      throw fromNodeError(error, `look at ${path}`);
-    }
+    return (await ifThere(path, () => stat(path)))?.isDirectory() ?? false;
+  }
+
+  async realDirectory(path: string): Promise<string | undefined> {
+    return (await this.isDirectory(path)) ? await ifThere(path, () => realpath(path)) : undefined;
   }
 
   async copyTree(
@@ -49,6 +48,15 @@ export class LinuxDisk implements Disk {
 async function openDirectory(path: string, flags: number): Promise<number> {
   if (!isAbsolute(path)) throw new InvalidArgument(`the path "${path}" is relative; give an absolute one`);
   return await attempt(`open the directory ${path}`, () => openFile(path, flags | constants.O_DIRECTORY));
+}
+
+async function ifThere<T>(path: string, look: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await look();
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errorCode(error) ?? '')) return undefined;
+    throw fromNodeError(error, `look at ${path}`);
+  }
 }
 
 async function attempt<T>(action: string, act: () => Promise<T>): Promise<T> {

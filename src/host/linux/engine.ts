@@ -21,11 +21,14 @@ export class DockerEngine implements Engine {
       await docker.listVolumes({ filters: { driver: [driver] }, abortSignal }),
       await docker.listContainers({ all: true, abortSignal }),
     ]);
+    const mounting = byVolumeName(containers);
     // The engine sends null where there is nothing.
     return (volumes.Volumes ?? []).map(({ Name, Driver, Labels }) => ({
       name: Name,
       labels: Labels ?? {},
-      containers: containers.filter(container => mountsVolume(container, Name, Driver)).map(toContainer),
+      containers: [...(mounting.get(Name) ?? [])]
+        .filter(container => mountsVolume(container, Name, Driver))
+        .map(toContainer),
     }));
   }
 
@@ -59,6 +62,19 @@ function parseAddress(address: string): Dockerode.DockerOptions {
   throw new InvalidArgument(
     `the engine address "${address}" is not understood; use unix:///PATH or tcp://HOST:PORT`,
   );
+}
+
+/** The containers with a mount of each name. */
+function byVolumeName(containers: readonly Dockerode.ContainerInfo[]) {
+  const found = new Map<string, Set<Dockerode.ContainerInfo>>();
+  for (const container of containers) {
+    for (const { Name = '' } of container.Mounts) {
+      const others = found.get(Name);
+      if (others === undefined) found.set(Name, new Set([container]));
+      else others.add(container);
+    }
+  }
+  return found;
 }
 
 function mountsVolume(container: Dockerode.ContainerInfo, name: string, driver: string): boolean {

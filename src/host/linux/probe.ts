@@ -48,6 +48,8 @@ export function probeHost(): HostFacts {
 
 export interface PathFacts {
   readonly fsType: string;
+  /** Of the mount that holds the path. */
+  readonly mountPoint: string;
   /** Whether mounts made below the path reach other mount namespaces. */
   readonly propagation: 'shared' | 'private';
   readonly freeBytes: number;
@@ -69,6 +71,7 @@ export async function probePath(path: string): Promise<PathFacts> {
     const { bavail, blocks, bsize } = await statfs(path);
     return {
       fsType: mount.fsType,
+      mountPoint: mount.mountPoint,
       propagation: mount.propagation.some(tag => tag.startsWith('shared:')) ? 'shared' : 'private',
       freeBytes: bavail * bsize,
       totalBytes: blocks * bsize,

@@ -6,6 +6,7 @@ import { errorCode, fromNodeError } from '../../errors/from-errno.ts';
 export interface Exit {
   /** Null when a signal ended it. */
   readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
   /** The last 4 KiB. */
   readonly stderr: string;
@@ -65,9 +66,9 @@ function exitOf(
         missing ? new Unimplemented(`${program} is not installed`) : fromNodeError(error, `run ${program}`),
       );
     });
-    child.once('close', code => {
+    child.once('close', (code, signalName) => {
       signal.removeEventListener('abort', kill);
-      resolve({ code, stdout, stderr });
+      resolve({ code, signal: signalName, stdout, stderr });
     });
     if (child.pid !== undefined) onStart?.(child.pid);
   });

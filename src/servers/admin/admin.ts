@@ -40,7 +40,7 @@ export function adminApp(parts: AdminParts): Express {
     response.json(inventory.volume(parseVolumeName(request.params.name)));
   });
   app.delete('/v1/volumes/:name', async (request, response) => {
-    await service.remove(parseVolumeName(request.params.name));
+    await service.remove(parseVolumeName(request.params.name), 'person');
     response.status(204).end();
   });
   for (const [verb, isProtected] of [

@@ -46,7 +46,7 @@ export function volumeCalls({
     'VolumeDriver.Remove': async body => {
       const name = parseVolumeName(body['Name']);
       service.get(name, driver.name);
-      await service.remove(name);
+      await service.remove(name, 'engine');
       return {};
     },
     'VolumeDriver.Mount': async (body, peer) => {

@@ -1,5 +1,12 @@
 import Sqlite from 'better-sqlite3';
-import { Exhausted, Internal, messageOf, Unavailable, type VarveError } from '../../errors/errors.ts';
+import {
+  Exhausted,
+  FailedPrecondition,
+  Internal,
+  messageOf,
+  Unavailable,
+  type VarveError,
+} from '../../errors/errors.ts';
 
 /** A failure of SQLite (sqlite.org/rescode.html) in our vocabulary. */
 export function fromSqlite(error: unknown, action: string): VarveError {
@@ -10,6 +17,13 @@ export function fromSqlite(error: unknown, action: string): VarveError {
     return new Exhausted(`${message}; make room on its disk`, { cause: error });
   if (/^SQLITE_(IOERR|CANTOPEN|READONLY|BUSY|LOCKED|CORRUPT)/.test(code)) {
     return new Unavailable(`${message}; look at its disk`, { cause: error });
+  }
+  if (error instanceof SyntaxError) {
+    return new FailedPrecondition(
+      `the state database holds a value that is no JSON (${messageOf(error)}); run \`varve state rebuild\`, which ` +
+        "keeps the database aside and restores the records from the pools' disks",
+      { cause: error },
+    );
   }
   return new Internal(message, { cause: error });
 }

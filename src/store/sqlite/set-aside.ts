@@ -1,16 +1,21 @@
 import { rename } from 'node:fs/promises';
+import type { ObjectStore } from '../../core/ports.ts';
 import { FailedPrecondition, messageOf, NotFound } from '../../errors/errors.ts';
 import { step } from '../../lib/fault.ts';
 import { openSqliteStore } from './open.ts';
 
 /**
- * Moves a database that cannot be opened out of the way, its log files with it; nothing is deleted. A database
- * that can be opened, or is missing, stays as it is.
+ * Moves a database that cannot be used out of the way, its log files with it; nothing is deleted. A database that
+ * can be opened and passes the check, or is missing, stays as it is.
  */
-export async function setAsideDatabase(path: string, onProgress: (message: string) => void): Promise<void> {
+export async function setAsideDatabase(
+  path: string,
+  check: (store: ObjectStore) => Promise<void>,
+  onProgress: (message: string) => void,
+): Promise<void> {
   try {
     const store = await openSqliteStore(path, { synchronous: 'FULL', create: false });
-    await store.close();
+    await check(store).finally(() => store.close());
   } catch (error) {
     if (error instanceof NotFound) return;
     if (!(error instanceof FailedPrecondition)) throw error;

@@ -44,6 +44,15 @@ describe('LinuxDisk', () => {
       await symlink(join(outside, 'secret'), join(root.path, 'file-link'));
     });
 
+    it('is followed to where a directory really is, and to nothing when it leads in circles', async () => {
+      await mkdir(join(outside, 'below'));
+      await symlink('circle', join(root.path, 'circle'));
+      expect(await disk.realDirectory(join(root.path, 'link'))).to.equal(outside);
+      expect(await disk.realDirectory(join(root.path, 'link/below'))).to.equal(join(outside, 'below'));
+      expect(await disk.realDirectory(join(root.path, 'file-link'))).to.equal(undefined);
+      expect(await disk.realDirectory(join(root.path, 'circle'))).to.equal(undefined);
+    });
+
     it('in the way is never followed', async () => {
       const operations = [
         () => root.makeDirectory('link/new'),

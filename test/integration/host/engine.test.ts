@@ -10,7 +10,7 @@ import { rejection } from '../../support/rejection.ts';
 const mountOf = (name: string, driver = 'varve') => ({ Type: 'volume', Name: name, Driver: driver });
 
 /** What the Docker Engine API answers (v1.41), as far as it is read. */
-const answers: Readonly<Record<string, unknown>> = {
+const small: Readonly<Record<string, unknown>> = {
   '/volumes': {
     Volumes: [
       { Name: 'db', Driver: 'varve', Labels: { team: 'a' } },
@@ -33,12 +33,14 @@ describe('DockerEngine', () => {
   let close: () => Promise<void>;
   let asked: URL[];
   let silent: boolean;
+  let answers: Readonly<Record<string, unknown>>;
 
   beforeEach(async () => {
     scratch = await Scratch.make();
     path = join(scratch.path, 'docker.sock');
     asked = [];
     silent = false;
+    answers = small;
     const server = createServer((request, response) => {
       const url = new URL(request.url ?? '/', 'http://engine');
       asked.push(url);
@@ -72,6 +74,34 @@ describe('DockerEngine', () => {
       },
       { name: 'bare', labels: {}, containers: [{ id: 'c4'.repeat(32), name: 'four', running: true }] },
     ]);
+  });
+
+  it('names a container once, however often it mounts the volume', async () => {
+    const container = { Id: 'c1', Names: ['/one'], State: 'running', Mounts: [mountOf('db'), mountOf('db')] };
+    answers = { ...small, '/containers/json': [container] };
+    const [db] = await new DockerEngine(`unix://${path}`).volumes('varve');
+    expect(db?.containers).to.deep.equal([{ id: 'c1', name: 'one', running: true }]);
+  });
+
+  it('takes time for the volumes and the containers, not for each of the one with each of the other', async () => {
+    const numbers = Array.from({ length: 20_000 }, (_, number) => String(number));
+    answers = {
+      ...small,
+      '/volumes': { Volumes: numbers.map(Name => ({ Name, Driver: 'varve', Labels: null })) },
+      '/containers/json': numbers.map(Id => ({
+        Id,
+        Names: [`/${Id}`],
+        State: 'running',
+        Mounts: [mountOf(Id)],
+      })),
+    };
+    const engine = new DockerEngine(`unix://${path}`);
+    await engine.version();
+    const before = process.cpuUsage();
+    const volumes = await engine.volumes('varve');
+    const { user } = process.cpuUsage(before);
+    expect(volumes.map(({ containers: [first] }) => first?.id)).to.deep.equal(numbers);
+    expect(user).to.be.lessThan(500_000);
   });
 
   it('asks for all containers, the stopped ones too, and for one driver', async () => {

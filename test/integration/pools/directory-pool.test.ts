@@ -25,7 +25,15 @@ async function openReal(size = '64m'): Promise<RealWorld> {
   const store = new MemoryStore();
   const reopen = () => {
     const name = parsePoolName('default');
-    return openDirectoryPool({ disk, store, name, path: root, newUuid: () => 'uuid-1', rebuild: false });
+    return openDirectoryPool({
+      disk,
+      store,
+      name,
+      path: root,
+      owner: 'owner',
+      newUuid: () => 'uuid-1',
+      rebuild: false,
+    });
   };
   const pool = await reopen();
   return {

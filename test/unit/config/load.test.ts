@@ -275,18 +275,47 @@ describe('loadConfig', () => {
       );
     });
 
-    it('take option defaults as they are written', () => {
+    it('take option defaults as they are written, and those without a value as not given', () => {
       const { config } = load(
-        'drivers: {x: {options: {mode: 0770, uid: 1000, size: 1e3, protect: true, none: }}}',
+        'drivers: {x: {options: {mode: 0770, uid: 1000, protect: true, from-path: /seed, pool: default, size: , gid: ""}}}',
       );
       expect(config.drivers['x']?.options).to.deep.equal({
         mode: '0770',
         uid: '1000',
-        size: '1e3',
         protect: 'true',
-        none: '',
+        'from-path': '/seed',
+        pool: 'default',
       });
       expect(refused('drivers: {x: {options: {mode: [1]}}}')).to.include('drivers.x.options.mode');
+    });
+
+    const wrongDefaults = {
+      'an unknown name, with the nearest': {
+        yaml: '{mdoe: 0770}',
+        says: 'is refused: unknown option "mdoe"; did you mean "mode"?',
+      },
+      'a wrong value': { yaml: '{mode: rwx}', says: 'is refused: option mode="rwx" is not an octal mode' },
+      'a pool that is not there, with the nearest': {
+        yaml: '{pool: defualt}',
+        says: 'has a pool that is "defualt", which is not a pool; did you mean default?',
+      },
+      'a size, which no pool can enforce': {
+        yaml: '{size: 10Gi}',
+        says: 'has size=10Gi, and no kind of pool can enforce a size; remove it',
+      },
+      'help, which creates nothing': { yaml: '{help: }', says: 'has help, with which every create' },
+    };
+    for (const [title, { yaml, says }] of Object.entries(wrongDefaults)) {
+      it(`refuse as an option default ${title}`, () => {
+        const message = refused(`drivers:\n  x:\n    options: ${yaml}`);
+        expect(message.startsWith(`${file}:3: drivers.x.options ${says}`), message).to.equal(true);
+        expect(message.split('\n')).to.have.length(1);
+      });
+    }
+
+    it('may name another pool as an option default', () => {
+      const { config } = load('pools: {nas: {path: /a}}\ndrivers: {x: {options: {pool: nas}}}');
+      expect(config.drivers['x']?.options).to.deep.equal({ pool: 'nas' });
     });
 
     it('do not share an address', () => {

@@ -11,7 +11,15 @@ poolSuite('directory, on a disk in memory', async (): Promise<PoolWorld> => {
   const store = new MemoryStore();
   const reopen = () => {
     const name = parsePoolName('default');
-    return openDirectoryPool({ disk, store, name, path: root, newUuid: () => 'uuid-1', rebuild: false });
+    return openDirectoryPool({
+      disk,
+      store,
+      name,
+      path: root,
+      owner: 'owner',
+      newUuid: () => 'uuid-1',
+      rebuild: false,
+    });
   };
   const at = (path: string) => (path === '.' ? root : `${root}/${path}`);
   return {

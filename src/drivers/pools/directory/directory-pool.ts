@@ -2,7 +2,7 @@ import type { Mount } from '../../../core/mount.ts';
 import { type PoolName, parseVolumeNumber, type VolumeNumber } from '../../../core/names.ts';
 import type { Attributes, CopyProgress, Directory, Disk, Usage } from '../../../core/ports.ts';
 import type { FoundVolume, Pool, PoolCapabilities, VolumeManifest } from '../../../core/volumes/pool.ts';
-import { FailedPrecondition, NotFound, Unavailable } from '../../../errors/errors.ts';
+import { AlreadyExists, FailedPrecondition, NotFound, Unavailable } from '../../../errors/errors.ts';
 import { step } from '../../../lib/fault.ts';
 import { manifestText, readManifest } from './manifest.ts';
 import { checkMarker, markerFile, openRoot, type PoolIdentity } from './marker.ts';
@@ -137,7 +137,7 @@ export class DirectoryPool implements Pool {
   /** Makes a volume whole under a draft name, `fill` what concerns its data, and gives it its own name. */
   #make(manifest: VolumeManifest, fill: (root: Directory, data: string) => Promise<void>): Promise<void> {
     return this.#within(async root => {
-      if (await root.exists(String(manifest.number))) return;
+      if (await root.exists(String(manifest.number))) return requireOurs(root, manifest);
       const draft = draftOf(manifest.number);
       if (await root.exists(draft)) await step('pool.drop-draft', () => root.removeTree(draft));
       // These reach the disk with the manifest, and the draft's name with the rename.
@@ -150,6 +150,13 @@ export class DirectoryPool implements Pool {
       await step('pool.create', () => root.rename(draft, String(manifest.number)));
     });
   }
+}
+
+/** @throws AlreadyExists when a number is the place of another volume */
+async function requireOurs(root: Directory, { number, name, createdAt }: VolumeManifest): Promise<void> {
+  const found = readManifest(number, await readIfThere(root, `${number}/volume.json`));
+  if ('manifest' in found && found.manifest.name === name && found.manifest.createdAt === createdAt) return;
+  throw new AlreadyExists(`${root.path}/${number} holds something else; run \`varve state check\``);
 }
 
 function draftOf(number: VolumeNumber): string {

@@ -5,6 +5,7 @@ import {
   type VolumeNumber,
 } from '../../../core/names.ts';
 import type { FoundVolume, VolumeManifest } from '../../../core/volumes/pool.ts';
+import { timestamp } from '../../../core/volumes/record.ts';
 import { InvalidArgument, messageOf } from '../../../errors/errors.ts';
 
 /** The text of `volume.json`. */
@@ -28,9 +29,8 @@ function parseManifest(number: VolumeNumber, raw: unknown): VolumeManifest {
     throw new InvalidArgument(`version ${JSON.stringify(version)} is not known to this varve`);
   if (parseVolumeNumber(rest['number']) !== number)
     throw new InvalidArgument('it belongs to another volume number');
-  if (typeof createdAt !== 'string' || !isTime(createdAt)) {
-    throw new InvalidArgument('createdAt is not a time');
-  }
+  const time = timestamp.safeParse(createdAt);
+  if (!time.success) throw new InvalidArgument('createdAt is not a time');
   if (!isTextRecord(options)) throw new InvalidArgument('options is not an object of texts');
   return {
     version: 1,
@@ -38,14 +38,9 @@ function parseManifest(number: VolumeNumber, raw: unknown): VolumeManifest {
     name: parseVolumeName(name),
     driver: parseDriverName(driver),
     options,
-    createdAt,
+    createdAt: time.data,
     protected: rest['protected'] === true,
   };
-}
-
-/** RFC 3339 in UTC, as we write it: an engine takes any other text for a volume that is gone. */
-function isTime(text: string): boolean {
-  return /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(text) && !Number.isNaN(Date.parse(text));
 }
 
 function isTextRecord(raw: unknown): raw is Record<string, string> {

@@ -11,6 +11,8 @@ export interface OpenOptions {
   readonly name: PoolName;
   readonly path: string;
   readonly newUuid: () => string;
+  /** The id of the root that the records belong to. */
+  readonly owner: string;
   /** Whether the records are being restored: then a pool that they do not know is taken as it is. */
   readonly rebuild: boolean;
 }

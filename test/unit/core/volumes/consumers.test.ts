@@ -2,10 +2,12 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import {
   type Consumers,
+  forgottenMs,
   graceMs,
   mounted,
   noConsumers,
   settled,
+  startMs,
   unconfirmed,
   unmounted,
 } from '../../../../src/core/volumes/consumers.ts';
@@ -70,6 +72,25 @@ describe('the counts of consumers', () => {
       expect(settled(consumers, { ...idle, ...evidence }).has(a)).to.equal(fate === 'stays');
     });
   }
+
+  it('a consumer that nothing speaks against stays until it is forgotten', () => {
+    expect(settled(one, { ...idle, nowMs: forgottenMs - 1 })).to.equal(one);
+    expect(settled(one, { ...idle, nowMs: forgottenMs }).size).to.equal(0);
+  });
+
+  it('a first copy may take far longer than the start of a container', () => {
+    expect(graceMs).to.be.greaterThan(10 * startMs);
+    const doubtful = settled(unconfirmed(one), { ...idle, disowned: true, nowMs: graceMs - 1 });
+    expect(doubtful.get(a)).to.deep.equal({ count: 1, confirmed: false, sinceMs: 0 });
+  });
+
+  it('a use is a sight of the doubtful consumers, and of no other', () => {
+    const both = mounted(unconfirmed(one), b, 1);
+    const seen = settled(both, { ...idle, inUse: true });
+    expect(seen.get(a)).to.deep.equal({ count: 1, confirmed: false, sinceMs: graceMs });
+    expect(seen.get(b)).to.equal(both.get(b));
+    expect(settled(seen, { ...idle, inUse: true, nowMs: 2 * graceMs - 1 })).to.equal(seen);
+  });
 
   it('settling gives back the very same consumers when none goes, so that nothing is written', () => {
     expect(settled(one, idle)).to.equal(one);

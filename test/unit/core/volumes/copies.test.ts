@@ -142,7 +142,7 @@ describe('a volume made from a directory of the host', () => {
   it('can be removed during the copy, which ends', async () => {
     host.memory.copy = held.run;
     await create();
-    await daemon.service.remove(seeded);
+    await daemon.service.remove(seeded, 'engine');
     expect((await held.begun.promise).signal.aborted).to.equal(true);
     await daemon.trash.empty();
     expect(files()).to.deep.equal([`${host.poolPath}/pool.json`, `${host.poolPath}/trash`]);
@@ -190,6 +190,21 @@ describe('a volume made from a directory of the host', () => {
       const error = await rejection(create({ 'from-path': source }));
       expect(error).to.be.instanceOf(InvalidArgument);
       expect(error.message).to.contain("holds varve's own data");
+      expect(daemon.catalog.all()).to.deep.equal([]);
+    });
+  }
+
+  for (const [source, links] of Object.entries<Record<string, string>>({
+    '/srv/link': { '/srv/link': '/varve' },
+    '/srv/link/pools': { '/srv/link': '/varve' },
+    '/mnt/disk': { '/varve/pools': '/mnt/disk/deep' },
+  })) {
+    it(`its source cannot be ${source} where ${Object.entries(links).join().replace(',', ' leads to ')}`, async () => {
+      for (const [link, target] of Object.entries(links)) host.memory.links.set(link, target);
+      host.memory.makePath('/mnt/disk/deep/default');
+      const error = await rejection(create({ 'from-path': source }));
+      expect(error).to.be.instanceOf(InvalidArgument);
+      expect(error.message).to.contain(source).and.to.contain("holds varve's own data");
       expect(daemon.catalog.all()).to.deep.equal([]);
     });
   }

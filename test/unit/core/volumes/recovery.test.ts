@@ -1,8 +1,9 @@
 import { expect } from 'chai';
+import { checkRecords } from '../../../../src/core/volumes/catalog.ts';
 import { rebuildRecords } from '../../../../src/core/volumes/rebuild.ts';
 import { checkState, exportState } from '../../../../src/core/volumes/state.ts';
 import type { StateFinding } from '../../../../src/core/volumes/view.ts';
-import { AlreadyExists, FailedPrecondition, Unavailable } from '../../../../src/errors/errors.ts';
+import { AlreadyExists, Exhausted, FailedPrecondition, Unavailable } from '../../../../src/errors/errors.ts';
 import { MemoryStore } from '../../../../src/store/memory/memory-store.ts';
 import { PowerCut } from '../../../support/power.ts';
 import { rejection } from '../../../support/rejection.ts';
@@ -84,7 +85,7 @@ describe('after a crash', () => {
     const steps = await cutOffEverywhere(
       hostWithVolume,
       async daemon => {
-        await daemon.service.remove(db);
+        await daemon.service.remove(db, 'engine');
         await daemon.trash.empty();
       },
       async (host, daemon, halfSteps) => {
@@ -94,7 +95,7 @@ describe('after a crash', () => {
           expect(found[0], where).to.have.property('record');
           await daemon.service.mount(db, id);
           await daemon.service.unmount(db, id);
-          await daemon.service.remove(db);
+          await daemon.service.remove(db, 'engine');
         }
         await daemon.trash.empty();
         expect(strays(host, daemon), where).to.deep.equal([]);
@@ -133,6 +134,119 @@ describe('after a crash', () => {
     daemon.power.cut();
     expect(await rejection(daemon.service.mount(db, id))).to.be.instanceOf(PowerCut);
   });
+});
+
+describe('a creation that a crash interrupted', () => {
+  let host: Host;
+  let daemon: Daemon;
+
+  beforeEach(async () => {
+    ({ host, daemon } = await freshHost());
+  });
+
+  /** Its record is written, and nothing else; the next run of the daemon has not gone on with it yet. */
+  async function interrupt(defaults: Record<string, string>, options: Record<string, string> = {}) {
+    const add = daemon.catalog.add.bind(daemon.catalog);
+    daemon.catalog.add = async draft => add(draft).finally(() => daemon.power.cut());
+    // A copy fails in the background, so that the call itself may not.
+    await daemon.service.create(b, { ...daemon.driver, options: defaults }, options).catch(() => {});
+    expect(daemon.power.isOff).to.equal(true);
+    daemon = await host.start();
+    expect(daemon.inventory.volume(b).phase).to.equal('Creating');
+  }
+
+  const modeOf = async () => (await (await host.memory.open(host.poolPath)).attributes('1/data')).mode;
+
+  for (const how of ['the pool is away', 'the disk is full'] as const) {
+    it(`is tried again, and nothing becomes trash, when ${how}`, async () => {
+      await interrupt({});
+      const create = daemon.pool.create.bind(daemon.pool);
+      if (how === 'the pool is away') host.memory.takeAway(host.poolPath);
+      else daemon.pool.create = () => Promise.reject(new Exhausted('the disk is full'));
+      for (const act of [() => daemon.keeper.resume(), () => daemon.keeper.tick()]) {
+        await act();
+        expect(daemon.inventory.volume(b).phase).to.equal('Creating');
+        expect(await daemon.catalog.trash()).to.deep.equal([]);
+      }
+      expect(await rejection(daemon.service.create(b, daemon.driver, {}))).to.be.instanceOf(Error);
+      expect(daemon.inventory.volume(b).phase).to.equal('Creating');
+      if (how === 'the pool is away') host.memory.bringBack(host.poolPath);
+      daemon.pool.create = create;
+      await daemon.keeper.tick();
+      expect(daemon.inventory.volume(b)).to.include({ phase: 'Ready', number: 1 });
+      expect(host.memory.paths()).to.include(`${host.poolPath}/1/data`);
+    });
+  }
+
+  it('uses the defaults of its driver that it was made with, and its own options before them', async () => {
+    await interrupt({ mode: '0700', uid: '7' }, { uid: '8' });
+    await daemon.keeper.resume();
+    expect(await modeOf()).to.equal(0o700);
+    expect((await (await host.memory.open(host.poolPath)).attributes('1/data')).uid).to.equal(8);
+  });
+
+  it('copies the directory that was a default when it was made', async () => {
+    await interrupt({ 'from-path': '/srv/seed' });
+    await daemon.keeper.resume();
+    await daemon.copies.settle(b, 1_000);
+    expect(daemon.inventory.volume(b).phase).to.equal('Ready');
+    expect(host.memory.read(`${host.poolPath}/1/data/file`)).to.equal('data');
+  });
+
+  it('uses them also when the engine asks again before it was gone on with', async () => {
+    await interrupt({ mode: '0700' });
+    await daemon.service.create(b, { ...daemon.driver, options: { mode: '0750' } }, {});
+    expect(await modeOf()).to.equal(0o700);
+  });
+});
+
+describe('an older database', () => {
+  it('lifts no protection that the manifest has: the volume is protected again after the start', async () => {
+    const { host, daemon } = await hostWithVolume();
+    const old = await host.store.get('volumes/db');
+    await daemon.service.protect(db, true);
+    const manifest = host.memory.read(`${host.poolPath}/1/volume.json`);
+    await host.store.transaction([], [{ type: 'put', key: 'volumes/db', value: old?.value }]);
+    for (let start = 0; start < 2; start += 1) {
+      const next = await host.start();
+      expect(next.catalog.get(db).record.protected).to.equal(start > 0);
+      await next.keeper.resume();
+      const error = await rejection(next.service.remove(db, 'engine'));
+      expect(error).to.be.instanceOf(FailedPrecondition);
+      expect(error.message).to.contain('varve volume unprotect db');
+      expect(host.memory.read(`${host.poolPath}/1/volume.json`)).to.equal(manifest);
+    }
+  });
+});
+
+describe('a damaged record', () => {
+  const good = {
+    ...{ name: 'db', driver: 'varve', pool: 'default', number: 1, options: {}, defaults: {} },
+    ...{ createdAt: '2026-01-01T00:00:00.000Z', protected: false, phase: 'Ready' },
+  };
+  const damages: Record<string, unknown> = {
+    'that is no object': null,
+    'with a wrong number': { ...good, number: 'x' },
+    'with number 0': { ...good, number: 0 },
+    'of another name': { ...good, name: 'other' },
+    'with a name that would lead out of its place': { ...good, name: '../x' },
+    'with a phase that there is not': { ...good, phase: 'Gone' },
+    'with a protection that is no boolean': { ...good, protected: 'no' },
+    'with a time that is none': { ...good, createdAt: 'yesterday' },
+  };
+  for (const [what, value] of Object.entries(damages)) {
+    it(`${what} is refused at the start, with its key and the cure`, async () => {
+      const { host } = await hostWithVolume();
+      await host.store.transaction([], [{ type: 'put', key: 'volumes/db', value: good }]);
+      await host.start();
+      await host.store.transaction([], [{ type: 'put', key: 'volumes/db', value }]);
+      for (const look of [() => host.start(), () => checkRecords(host.store)]) {
+        const error = await rejection(look());
+        expect(error).to.be.instanceOf(FailedPrecondition);
+        expect(error.message).to.contain('volumes/db').and.to.contain('varve state rebuild');
+      }
+    });
+  }
 });
 
 describe('a volume that the records have forgotten', () => {
@@ -174,7 +288,7 @@ describe('a volume that the records have forgotten', () => {
     const calls: (() => Promise<unknown>)[] = [
       () => service.create(b, driver, { mode: '0700' }),
       async () => service.mount(b, id),
-      async () => service.remove(b),
+      async () => service.remove(b, 'engine'),
       async () => service.protect(b, true),
     ];
     for (const call of calls) {
@@ -251,6 +365,15 @@ describe('a volume that the records have forgotten', () => {
     expect(report.damaged[1]?.message).to.contain('a second volume with the name db');
   });
 
+  it('rebuild takes no manifest whose record the next start would refuse', async () => {
+    const text = host.memory
+      .read(`${host.poolPath}/2/volume.json`)
+      ?.replace(/"2026-[^"]*"/, '"2026-02-30T00:00:00Z"');
+    host.memory.write(`${host.poolPath}/2/volume.json`, text ?? '');
+    await rebuildRecords(daemon.catalog, daemon.pools, () => {});
+    expect((await host.start()).catalog.get(db).record.phase).to.equal('Ready');
+  });
+
   it('rebuild takes no removed volume back', async () => {
     await daemon.catalog.delete(daemon.catalog.get(db));
     expect(await rebuildRecords(daemon.catalog, daemon.pools, () => {})).to.include({ restored: 1, kept: 0 });
@@ -272,7 +395,7 @@ describe('a pool whose disk is not there', () => {
     const calls = [
       () => service.create(b, driver, {}),
       () => service.mount(db, id),
-      () => service.remove(db),
+      () => service.remove(db, 'engine'),
       async () => service.protect(db, true),
     ];
     for (const call of calls) {

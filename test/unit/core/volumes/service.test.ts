@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { startMs } from '../../../../src/core/volumes/consumers.ts';
 import type { VolumeService } from '../../../../src/core/volumes/service.ts';
 import {
   AlreadyExists,
@@ -232,22 +233,22 @@ describe('VolumeService', () => {
   describe('Remove', () => {
     it('S13 removes the record, the mount point and the bytes', async () => {
       host.memory.write(`${host.poolPath}/1/data/file`, 'x');
-      await service.remove(db);
+      await service.remove(db, 'engine');
       await daemon.trash.empty();
       const left = host.memory.paths().filter(path => /\/(1|new-1|default-1)($|\/)/.test(path));
       expect(left).to.deep.equal([]);
       expect(await daemon.catalog.trash()).to.deep.equal([]);
-      expect(await rejection(service.remove(db))).to.be.instanceOf(NotFound);
+      expect(await rejection(service.remove(db, 'engine'))).to.be.instanceOf(NotFound);
     });
 
     it('a new volume of the same name is another volume', async () => {
-      await service.remove(db);
+      await service.remove(db, 'engine');
       expect((await create({})).record.number).to.equal(2);
     });
 
     it('is refused while a mount namespace has the volume, even with no consumers', async () => {
       runContainer(host, 7);
-      const error = await rejection(service.remove(db));
+      const error = await rejection(service.remove(db, 'engine'));
       expect(error).to.be.instanceOf(FailedPrecondition);
       expect(error.message).to.contain('db').and.to.contain('process 7').and.to.contain('/container/data');
       expect(host.memory.paths()).to.include(`${host.poolPath}/1/data`);
@@ -255,31 +256,56 @@ describe('VolumeService', () => {
 
     it('is refused while nobody can tell who has the volume', async () => {
       host.mounts.failNext('users', new Unavailable('a table cannot be read'));
-      expect(await rejection(service.remove(db))).to.be.instanceOf(Unavailable);
+      expect(await rejection(service.remove(db, 'engine'))).to.be.instanceOf(Unavailable);
       expect(daemon.catalog.find(db)).not.to.equal(undefined);
     });
 
     it('is done though consumers are counted when nobody uses the volume: engines forget to unmount', async () => {
       await service.mount(db, id);
-      await service.remove(db);
+      await service.remove(db, 'engine');
       expect(await isMounted(host)).to.equal(false);
       const anew = await create({});
       expect(anew.consumers.size).to.equal(0);
       expect((await host.start()).catalog.get(db).consumers.size).to.equal(0);
     });
 
+    it('by a person is refused until a container that was just mounted for has had the time to start', async () => {
+      await service.mount(db, id);
+      host.clock.advance(startMs - 1);
+      const error = await rejection(service.remove(db, 'person'));
+      expect(error).to.be.instanceOf(FailedPrecondition);
+      expect(error.message).to.contain('db').and.to.contain('try again');
+      expect(await isMounted(host)).to.equal(true);
+      host.clock.advance(1);
+      await service.remove(db, 'person');
+      expect(daemon.catalog.find(db)).to.equal(undefined);
+    });
+
+    it('by a person is done right after Unmount', async () => {
+      await service.mount(db, id);
+      await service.unmount(db, id);
+      await service.remove(db, 'person');
+      expect(daemon.catalog.find(db)).to.equal(undefined);
+    });
+
+    it('by the engine is done right after Mount: the engine knows its own containers', async () => {
+      await service.mount(db, id);
+      await service.remove(db, 'engine');
+      expect(daemon.catalog.find(db)).to.equal(undefined);
+    });
+
     it('is refused for a protected volume until it is unprotected', async () => {
       await service.protect(db, true);
-      const error = await rejection(service.remove(db));
+      const error = await rejection(service.remove(db, 'engine'));
       expect(error).to.be.instanceOf(FailedPrecondition);
       expect(error.message).to.contain('varve volume unprotect db');
       await service.protect(db, false);
-      await service.remove(db);
+      await service.remove(db, 'engine');
     });
 
     it('protection can be asked for at Create, and is in the manifest', async () => {
       await create({ protect: 'true' }, volumeName('b'));
-      await rejection(service.remove(volumeName('b')));
+      await rejection(service.remove(volumeName('b'), 'engine'));
       expect(host.memory.read(`${host.poolPath}/2/volume.json`)).to.contain('"protected": true');
       await service.protect(volumeName('b'), false);
       expect(host.memory.read(`${host.poolPath}/2/volume.json`)).to.contain('"protected": false');
@@ -310,7 +336,7 @@ describe('VolumeService', () => {
   it('a new volume does not inherit the consumers of an older one of its name', async () => {
     await service.mount(db, id);
     const stale = await host.bootStore.get('volumes/db');
-    await service.remove(db);
+    await service.remove(db, 'engine');
     await create({});
     await host.bootStore.transaction([], [{ type: 'put', key: 'volumes/db', value: stale?.value }]);
     expect((await host.start()).inventory.volume(db).consumers).to.deep.equal([]);
