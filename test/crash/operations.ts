@@ -1,7 +1,8 @@
-import { statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Result } from '../../scripts/lib/process.ts';
+import { until } from '../../scripts/lib/wait.ts';
 import type { StateFinding } from '../../src/core/volumes/view.ts';
 import { admin } from './admin.ts';
 import { expectRemoved, expectSuccess, letGo, type TestVolume } from './test-volume.ts';
@@ -71,6 +72,18 @@ const remove: Operation = {
   act: volume => volume.remove(),
   async repeat(volume) {
     expectRemoved(await volume.remove());
+  },
+};
+
+/** The first one of a pool, which has no trash yet. */
+const removeFirst: Operation = {
+  ...remove,
+  async prepare(volume) {
+    await volume.makeWithData();
+    const trash = join(volume.daemon.root, 'pools/default/trash');
+    if (!existsSync(trash)) return;
+    await until('the trash to be empty', 10_000, () => readdirSync(trash).length === 0);
+    rmdirSync(trash);
   },
 };
 
@@ -171,7 +184,7 @@ export const operationsOf: Readonly<Record<string, Readonly<Record<string, Opera
   'pool.manifest': { protect, repair },
   'pool.remove': { remove },
   'pool.set-attributes': { create, createFrom },
-  'pool.trash': { remove },
+  'pool.trash': { removeFirst },
   'publish.mount': { mount },
   'store.commit': { create, protect, remove },
   'unpublish.unmount': { unmount, removeMounted },

@@ -140,10 +140,10 @@ export class Catalog {
     return (await this.#store.list(keys.trash)).map(({ value }) => value as Place);
   }
 
-  async forgetTrash(place: Place): Promise<void> {
-    await step('catalog.forget-trash', () =>
-      this.#store.transaction([], [{ type: 'delete', key: keys.trashed(place) }]),
-    );
+  async forgetTrash(places: readonly Place[]): Promise<void> {
+    if (places.length === 0) return;
+    const changes = places.map(place => ({ type: 'delete', key: keys.trashed(place) }) as const);
+    await step('catalog.forget-trash', () => this.#store.transaction([], changes));
   }
 
   async saveConsumers(volume: Volume, consumers: Consumers): Promise<void> {

@@ -53,10 +53,9 @@ export class Creator {
     const existing = this.#parts.catalog.find(name);
     if (existing !== undefined) return this.#again(existing, driver.name, options);
     const pool = this.#parts.pools.choose(request, driver.pool);
-    await this.#parts.pools.probe(pool);
-    await this.#checkSource(request);
     // The disk may have been away until now, and its volumes be newer than the records.
-    this.#parts.catalog.reserveNumbers(await pool.numbers());
+    this.#parts.catalog.reserveNumbers(await this.#parts.pools.numbers(pool));
+    await this.#checkSource(request);
     const volume = await this.#parts.catalog.add({
       name,
       driver: driver.name,
@@ -150,6 +149,7 @@ export class Creator {
     const manifest = manifestOf(volume.record);
     if (!sameManifest(written, manifest)) await pool.writeManifest(manifest);
     await catalog.save(volume, { ...volume.record, phase: 'Ready' });
+    volume.isPlaceChecked = true;
   }
 
   async #checkSource({ fromPath }: VolumeRequest): Promise<void> {

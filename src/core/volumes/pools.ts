@@ -51,6 +51,11 @@ export class Pools {
     await answerOf(pool, () => pool.probe());
   }
 
+  /** The numbers that are taken in a pool. @throws Unavailable */
+  numbers(pool: Pool): ReturnType<Pool['numbers']> {
+    return answerOf(pool, () => pool.numbers());
+  }
+
   /** Room in a pool. @throws Unavailable */
   space(pool: Pool): ReturnType<Pool['space']> {
     return answerOf(pool, () => pool.space());

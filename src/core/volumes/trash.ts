@@ -41,23 +41,13 @@ export class Trash {
     this.#loop?.nudge();
   }
 
-  /** Puts one volume out of sight: its mount point goes, its directory moves to the pool's trash. */
-  async #collect(place: Place): Promise<void> {
-    const { catalog, pools, publisher, log } = this.#parts;
-    try {
-      const pool = pools.get(place.pool);
-      await pools.probe(pool);
-      await publisher.dismantle(place);
-      await pool.remove(place.number);
-      await catalog.forgetTrash(place);
-    } catch (error) {
-      log.warn(`the removed volume ${place.pool}/${place.number} is still on the disk: ${messageOf(error)}`);
-    }
-  }
-
   /** Deletes everything that was put aside, in every pool that is there. */
   async empty(): Promise<void> {
-    for (const place of await this.#parts.catalog.trash()) await this.#collect(place);
+    const hidden: Place[] = [];
+    for (const place of await this.#parts.catalog.trash()) {
+      if (await this.#hide(place)) hidden.push(place);
+    }
+    await this.#parts.catalog.forgetTrash(hidden);
     for (const pool of this.#parts.pools.all()) {
       try {
         await this.#parts.pools.probe(pool);
@@ -67,6 +57,21 @@ export class Trash {
       } catch (error) {
         this.#parts.log.debug(`pool ${pool.name}: the trash stays: ${messageOf(error)}`);
       }
+    }
+  }
+
+  /** Puts one volume out of sight: its mount point goes, its directory moves to the pool's trash. */
+  async #hide(place: Place): Promise<boolean> {
+    const { pools, publisher, log } = this.#parts;
+    try {
+      const pool = pools.get(place.pool);
+      await pools.probe(pool);
+      await publisher.dismantle(place);
+      await pool.remove(place.number);
+      return true;
+    } catch (error) {
+      log.warn(`the removed volume ${place.pool}/${place.number} is still on the disk: ${messageOf(error)}`);
+      return false;
     }
   }
 }

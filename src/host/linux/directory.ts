@@ -90,7 +90,7 @@ export class LinuxDirectory implements Directory {
         withParent(this.#root, to, async (toParent, toName) => {
           await moveNew(fromParent, fromName, toParent, toName);
           await syncDirectory(toParent);
-          await syncDirectory(fromParent);
+          if (fromParent !== toParent) await syncDirectory(fromParent);
         }),
       ),
     );

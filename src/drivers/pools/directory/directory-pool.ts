@@ -71,7 +71,9 @@ export class DirectoryPool implements Pool {
 
   remove(number: VolumeNumber): Promise<void> {
     return this.#within(async root => {
-      await step('pool.trash', () => root.makeDirectory(trash, { mode: 0o700, exist: 'ok' }));
+      if (!(await root.exists(trash))) {
+        await step('pool.trash', () => root.makeDirectory(trash, { mode: 0o700, exist: 'ok' }));
+      }
       for (const name of [String(number), draftOf(number)]) {
         if (await root.exists(name)) await moveToTrash(root, name);
       }
