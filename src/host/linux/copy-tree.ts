@@ -29,12 +29,16 @@ export async function copyTree(
 ): Promise<void> {
   const { signal, onProgress } = options;
   const { apparentBytes: totalBytes } = await measureTree(source, '.', signal);
-  onProgress({ doneBytes: 0, totalBytes });
+  let doneBytes = 0;
+  const report = (bytes: number): void => {
+    // The counters of a process that has just ended read as nothing.
+    doneBytes = Math.max(doneBytes, Math.min(bytes, totalBytes));
+    onProgress({ doneBytes, totalBytes });
+  };
+  report(0);
   let timer: NodeJS.Timeout | undefined;
   const watch = (pid: number) => {
-    timer = setInterval(() => {
-      void writtenBy(pid).then(bytes => onProgress({ doneBytes: Math.min(bytes, totalBytes), totalBytes }));
-    }, progressEvery);
+    timer = setInterval(() => void writtenBy(pid).then(report), progressEvery);
   };
   try {
     const words = [...diesWithUs, 'cp', ...copyArguments(source, target)];
@@ -43,7 +47,7 @@ export async function copyTree(
     clearInterval(timer);
   }
   must(await syncfs(target), 'bring the copy to the disk');
-  onProgress({ doneBytes: totalBytes, totalBytes });
+  report(totalBytes);
 }
 
 /** The directories as our descriptors, so that no name on the way can be exchanged. */
