@@ -12,7 +12,6 @@ import type { Driver } from './core/volumes/driver.ts';
 import { Inventory } from './core/volumes/inventory.ts';
 import { Keeper } from './core/volumes/keeper.ts';
 import { Meter } from './core/volumes/meter.ts';
-import { givenOptions } from './core/volumes/options.ts';
 import { Pools } from './core/volumes/pools.ts';
 import { Publisher } from './core/volumes/publisher.ts';
 import { type RebuildReport, rebuildRecords } from './core/volumes/rebuild.ts';
@@ -171,7 +170,7 @@ function driversOf(config: Config): readonly Driver[] {
   return Object.entries(config.drivers).map(([name, { pool, options }]) => ({
     name: parseDriverName(name) satisfies DriverName,
     pool: pool as PoolName,
-    options: givenOptions(options),
+    options,
   }));
 }
 

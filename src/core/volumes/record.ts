@@ -110,9 +110,11 @@ export function manifestOf(record: VolumeRecord): VolumeManifest {
   return { version: 1, number, name, driver, options, createdAt, protected: record.protected };
 }
 
-/** Whether a manifest is that of a recorded volume, whatever has changed since. */
-export function isOf(manifest: VolumeManifest, record: VolumeRecord): boolean {
-  const { number, name, createdAt } = record;
+/** What stays the same as long as a volume lives. */
+type Identity = Pick<VolumeManifest, 'number' | 'name' | 'createdAt'>;
+
+/** Whether a manifest is that of a volume, whatever has changed since. */
+export function isOf(manifest: Identity, { number, name, createdAt }: Identity): boolean {
   return manifest.number === number && manifest.name === name && manifest.createdAt === createdAt;
 }
 

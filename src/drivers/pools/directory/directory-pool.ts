@@ -2,6 +2,7 @@ import type { Mount } from '../../../core/mount.ts';
 import { type PoolName, parseVolumeNumber, type VolumeNumber } from '../../../core/names.ts';
 import type { Attributes, CopyProgress, Directory, Disk, Usage } from '../../../core/ports.ts';
 import type { FoundVolume, Pool, PoolCapabilities, VolumeManifest } from '../../../core/volumes/pool.ts';
+import { isOf } from '../../../core/volumes/record.ts';
 import { AlreadyExists, FailedPrecondition, NotFound, Unavailable } from '../../../errors/errors.ts';
 import { step } from '../../../lib/fault.ts';
 import { manifestText, readManifest } from './manifest.ts';
@@ -155,9 +156,10 @@ export class DirectoryPool implements Pool {
 }
 
 /** @throws AlreadyExists when a number is the place of another volume */
-async function requireOurs(root: Directory, { number, name, createdAt }: VolumeManifest): Promise<void> {
+async function requireOurs(root: Directory, manifest: VolumeManifest): Promise<void> {
+  const { number } = manifest;
   const found = readManifest(number, await readIfThere(root, `${number}/volume.json`));
-  if ('manifest' in found && found.manifest.name === name && found.manifest.createdAt === createdAt) return;
+  if ('manifest' in found && isOf(found.manifest, manifest)) return;
   throw new AlreadyExists(`${root.path}/${number} holds something else; run \`varve state check\``);
 }
 
