@@ -87,6 +87,8 @@ export async function serve(faces: Faces, cleanup: Cleanup): Promise<void> {
       peerPid,
       onActivate: () => lookNow(),
       log: log.child({ part: driver.name }),
+      debug: config.debug,
+      managed: config.managed,
     });
     const entry = config.drivers[driver.name] as DriverConfig;
     const socket = await listen(httpServer(app), passed, driver.name, entry.socket, servers);
@@ -174,6 +176,7 @@ function statusOf(faces: Faces, addresses: ReadonlyMap<string, readonly string[]
       pid: process.pid,
       startedAt,
       root: config.root,
+      managed: config.managed,
       drivers: drivers.map(({ name, pool }) => ({ name, pool, addresses: addresses.get(name) ?? [] })),
       engine: { address: config.engine, reachable: error === null, version: engineVersion, error },
       pools,

@@ -3,15 +3,19 @@ import { readlinkSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
+import { findAdminSocket } from './config/admin-socket.ts';
 import type { Config } from './config/schema.ts';
-import type { DoctorFinding } from './core/volumes/view.ts';
+import type { DoctorFinding, StatusView } from './core/volumes/view.ts';
 import { messageOf, NotFound } from './errors/errors.ts';
 import { DockerEngine } from './host/linux/engine.ts';
 import { LinuxMounter } from './host/linux/mounter.ts';
 import { peerPid } from './host/linux/peer.ts';
 import { type PathFacts, probeHost, probePath } from './host/linux/probe.ts';
 
-type Check = (config: Config) => Promise<DoctorFinding[]> | DoctorFinding[];
+/** What of the running daemon matters here. */
+type Running = Pick<StatusView, 'version' | 'pid' | 'managed' | 'warnings'>;
+
+type Check = (config: Config, daemon: Running | undefined) => Promise<DoctorFinding[]> | DoctorFinding[];
 
 /** All findings, in the order in which a person would look. */
 export async function examine(config: Config): Promise<DoctorFinding[]> {
@@ -19,8 +23,9 @@ export async function examine(config: Config): Promise<DoctorFinding[]> {
     ...[checkHost, checkPaths, checkDaemon, checkPlugins, checkEngine],
     ...[checkPropagation, checkLeftovers],
   ];
+  const daemon = await ask(findAdminSocket(config), 'GET', '/v1/status').catch(() => undefined);
   const findings: DoctorFinding[] = [];
-  for (const check of checks) findings.push(...(await check(config)));
+  for (const check of checks) findings.push(...(await check(config, daemon as Running | undefined)));
   return findings;
 }
 
@@ -86,25 +91,21 @@ function abilities({ reflink, userXattr }: PathFacts): string {
   return `${copies}, ${userXattr ? 'user xattrs' : 'no user xattrs'}`;
 }
 
-async function checkDaemon({ adminSocket }: Config): Promise<DoctorFinding[]> {
-  try {
-    const status = (await ask(adminSocket, 'GET', '/v1/status')) as {
-      version: string;
-      pid: number;
-      warnings: string[];
-    };
-    return [
-      ok('daemon', `varve ${status.version} runs as process ${status.pid}`),
-      ...status.warnings.map(text => warning('daemon', text, null)),
-    ];
-  } catch (error) {
-    return [
-      failure('daemon', `no daemon answers on ${adminSocket}: ${messageOf(error)}`, 'start it: varve daemon'),
-    ];
+function checkDaemon(config: Config, daemon: Running | undefined): DoctorFinding[] {
+  if (daemon === undefined) {
+    return [failure('daemon', `no daemon answers on ${findAdminSocket(config)}`, 'start it: varve daemon')];
   }
+  const { version, pid, managed, warnings } = daemon;
+  return [
+    ok('daemon', `varve ${version} runs as process ${pid}${managed ? ', a managed plugin' : ''}`),
+    ...warnings.map(text => warning('daemon', text, null)),
+  ];
 }
 
-async function checkPlugins({ drivers }: Config): Promise<DoctorFinding[]> {
+async function checkPlugins({ drivers }: Config, daemon: Running | undefined): Promise<DoctorFinding[]> {
+  if (daemon?.managed) {
+    return [ok('drivers', 'the engine reaches them as those of its managed plugin: docker plugin ls')];
+  }
   return Promise.all(
     Object.entries(drivers).map(async ([name, { socket }]) => {
       try {
@@ -129,18 +130,23 @@ async function checkEngine({ engine }: Config): Promise<DoctorFinding[]> {
 }
 
 /** Private mounts stay in our mount namespace: an engine in another one would give containers the bare directory. */
-async function checkPropagation({ root, engine }: Config): Promise<DoctorFinding[]> {
-  const facts = await probeNearest(root).catch(() => undefined);
+async function checkPropagation(
+  { mountPoints, engine }: Config,
+  daemon: Running | undefined,
+): Promise<DoctorFinding[]> {
+  // The engine itself shares the mount points of a managed plugin.
+  if (daemon?.managed) return [];
+  const facts = await probeNearest(mountPoints).catch(() => undefined);
   if (facts === undefined) return [];
-  if (facts.propagation === 'shared') return [ok('propagation', `mounts below ${root} are shared`)];
+  if (facts.propagation === 'shared') return [ok('propagation', `mounts below ${mountPoints} are shared`)];
   const pid = engine.startsWith('unix://') ? await listenerOf(engine.slice('unix://'.length)) : undefined;
   const namespace = pid === undefined ? undefined : mountNamespace(pid);
   if (namespace === undefined || namespace === mountNamespace('self')) {
     const reason =
       namespace === undefined ? 'no engine is known to be elsewhere' : 'the engine is in our mount namespace';
-    return [ok('propagation', `mounts below ${root} are private, and ${reason}`)];
+    return [ok('propagation', `mounts below ${mountPoints} are private, and ${reason}`)];
   }
-  const message = `mounts below ${root} are private, and the engine (process ${pid}) is in another mount namespace`;
+  const message = `mounts below ${mountPoints} are private, and the engine (process ${pid}) is in another mount namespace`;
   return [warning('propagation', message, `mount --make-rshared ${facts.mountPoint}`)];
 }
 
@@ -160,16 +166,15 @@ function listenerOf(socketPath: string): Promise<number | undefined> {
 }
 
 /** Mounts that a daemon left behind; with one running, they are in use or it takes care of them. */
-async function checkLeftovers({ root, adminSocket }: Config): Promise<DoctorFinding[]> {
+async function checkLeftovers(
+  { mountPoints }: Config,
+  daemon: Running | undefined,
+): Promise<DoctorFinding[]> {
   const mounts = (await new LinuxMounter().table()).filter(({ mountPoint }) =>
-    mountPoint.startsWith(`${root}/mnt/`),
+    mountPoint.startsWith(`${mountPoints}/`),
   );
-  const runs = await ask(adminSocket, 'GET', '/v1/status').then(
-    () => true,
-    () => false,
-  );
-  if (runs || mounts.length === 0) return [ok('leftovers', 'no mounts without a daemon')];
-  const message = `${mounts.length} volumes are mounted below ${root}/mnt and no daemon runs`;
+  if (daemon !== undefined || mounts.length === 0) return [ok('leftovers', 'no mounts without a daemon')];
+  const message = `${mounts.length} volumes are mounted below ${mountPoints} and no daemon runs`;
   return [
     warning('leftovers', message, 'start the daemon: it takes them over, and unmounts what is not used'),
   ];

@@ -84,17 +84,27 @@ async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup):
   const bootStore = await openBootStore(`${config.run}/consumers.db`, await bootId());
   cleanup.defer(() => bootStore.close());
   const disk = new LinuxDisk();
-  const mountPoints = await disk.open(`${config.root}/mnt`, { make: true });
+  const mountPoints = await disk.open(config.mountPoints, { make: true });
   cleanup.defer(() => mountPoints.close());
 
   const clock = systemClock;
   const drivers = driversOf(config);
   const engine = config.engine === 'none' ? undefined : new DockerEngine(config.engine);
   const catalog = new Catalog(store, bootStore);
-  const publisher = new Publisher(new LinuxMounter(), mountPoints);
+  const publisher = new Publisher(new LinuxMounter(), mountPoints, { managed: config.managed });
   const trash = new Trash({ catalog, pools, publisher, log: log.child({ part: 'trash' }) });
   const copies = new Copies(log.child({ part: 'copies' }));
-  const creator = new Creator({ catalog, pools, publisher, copies, disk, clock, trash, root: config.root });
+  const creator = new Creator({
+    catalog,
+    pools,
+    publisher,
+    copies,
+    disk,
+    clock,
+    trash,
+    root: config.root,
+    hostPaths: !config.managed,
+  });
   const service = new VolumeService({
     catalog,
     pools,

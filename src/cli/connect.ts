@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { findAdminSocket } from '../config/admin-socket.ts';
 import { type AdminClient, adminClient } from './client.ts';
 
 /** A client for the daemon that a command line selects. The configuration is read only where it is needed. */
@@ -7,5 +8,5 @@ export async function connect(command: Command): Promise<AdminClient> {
   const named = socket || process.env['VARVE_SOCKET'];
   if (named !== undefined && named !== '') return adminClient(named);
   const { configOf } = await import('./settings.ts');
-  return adminClient(configOf(command).config.adminSocket);
+  return adminClient(findAdminSocket(configOf(command).config));
 }

@@ -20,7 +20,7 @@ export function configOf(command: Command): LoadedConfig {
 }
 
 function flagOf(key: ConfigKey): Option {
-  const placeholder = key.numeric ? 'number' : 'value';
+  const placeholder = { number: 'number', boolean: 'true|false', text: 'value' }[key.kind];
   const unit = key.unit === null ? '' : `, in ${key.unit}`;
   return new Option(
     `${flagName(key)} <${placeholder}>`,

@@ -8,7 +8,8 @@ export interface ConfigKey {
   readonly path: readonly string[];
   /** What a value looks like, in words. */
   readonly type: string;
-  readonly numeric: boolean;
+  /** What a text that a flag or variable gives is turned into. */
+  readonly kind: 'number' | 'boolean' | 'text';
   /** What each value in it looks like; null when the value is not a map. */
   readonly elementType: string | null;
   /** The default in words; null when the key has to be given. */
@@ -65,7 +66,7 @@ function* keysOf(schema: z.core.$ZodType, path: readonly string[]): Generator<Co
       key: path.join('.'),
       path,
       type: typeOf(inner),
-      numeric: inner instanceof z.ZodNumber,
+      kind: kindOf(inner),
       elementType: inner instanceof z.ZodRecord ? typeOf(inner.valueType) : null,
       defaultText,
       unit: note.unit ?? null,
@@ -91,6 +92,11 @@ function defaultOf(schema: z.core.$ZodType): string | null {
   if (!(schema instanceof z.ZodDefault)) return null;
   const value = schema.def.defaultValue;
   return typeof value === 'object' ? 'none' : String(value);
+}
+
+function kindOf(schema: z.core.$ZodType): ConfigKey['kind'] {
+  if (schema instanceof z.ZodNumber) return 'number';
+  return schema instanceof z.ZodBoolean ? 'boolean' : 'text';
 }
 
 function typeOf(schema: z.core.$ZodType): string {

@@ -53,9 +53,16 @@ export function overridesFrom(
 export function withOverrides(fromFile: unknown, overrides: readonly Override[]): unknown {
   const merged = structuredClone(fromFile);
   for (const { key, text } of overrides) {
-    put(merged, key.path, key.numeric && /^-?\d{1,15}$/.test(text) ? Number(text) : text);
+    put(merged, key.path, literal(key, text));
   }
   return merged;
+}
+
+/** A text that is no value of the key stays a text: the schema then refuses it. */
+function literal({ kind }: ConfigKey, text: string): unknown {
+  if (kind === 'number' && /^-?\d{1,15}$/.test(text)) return Number(text);
+  if (kind === 'boolean' && (text === 'true' || text === 'false')) return text === 'true';
+  return text;
 }
 
 /** A parent that is no map stays as it is: the schema then refuses it. */

@@ -14,11 +14,14 @@ export function resolveConfig(settings: Settings, dockerHost: string | undefined
   const drivers = Object.entries({ varve: implicitDriver, ...settings.drivers });
   return {
     root: settings.root,
+    mountPoints: settings.mountPoints ?? join(settings.root, 'mnt'),
     run: settings.run,
     adminSocket: settings.adminSocket ?? join(settings.run, 'varve.sock'),
     engine: settings.engine === 'auto' ? (dockerHost ?? dockerSocket) : settings.engine,
-    log: settings.log,
+    log: settings.debug ? { ...settings.log, level: 'debug' } : settings.log,
     intervals: settings.intervals,
+    debug: settings.debug,
+    managed: settings.managed,
     pools: { default: implicitPool, ...settings.pools },
     drivers: Object.fromEntries(drivers.map(([name, driver]) => [name, withSocket(name, driver)])),
   };
@@ -36,6 +39,7 @@ export function conflicts(config: Config): readonly Problem[] {
     ...wrongOptions(config),
     ...sharedAddresses(config),
     ...nestedPools(config),
+    ...mountPointsProblem(config),
     ...rootProblem(config),
   ];
 }
@@ -111,6 +115,17 @@ function nestedPools(config: Config): Problem[] {
         message: `is ${path}, inside ${outer} of pool ${other}; choose a directory of its own`,
       })),
   );
+}
+
+/** A volume that shows up inside a pool would be taken for a part of it. */
+function mountPointsProblem({ mountPoints, pools }: Config): Problem[] {
+  const isIn = (path: string, other: string): boolean => `${path}/`.startsWith(`${other}/`);
+  return Object.entries(pools)
+    .filter(([, { path }]) => isIn(path, mountPoints) || isIn(mountPoints, path))
+    .map(([name, { path }]) => ({
+      path: ['mountPoints'],
+      message: `is ${mountPoints}, and pool ${name} is at ${path}; neither may hold the other: choose a directory of its own`,
+    }));
 }
 
 function rootProblem(config: Config): Problem[] {

@@ -106,6 +106,10 @@ export const configSchema = z.strictObject({
   root: path().default('/var/lib/varve').register(notes, {
     doc: 'Directory for everything that outlives a reboot: records, the pool `default`, mount points',
   }),
+  mountPoints: path().optional().register(notes, {
+    doc: 'Directory below which volumes are mounted',
+    defaultText: '<root>/mnt',
+  }),
   run: path().default('/run/varve').register(notes, { doc: 'Directory for what a reboot clears' }),
   adminSocket: socketPath().optional().register(notes, {
     doc: 'Socket that the `varve` command talks to',
@@ -144,6 +148,12 @@ export const configSchema = z.strictObject({
       }),
     })
     .prefault({}),
+  debug: z.boolean().default(false).register(notes, {
+    doc: 'Whether to log every request of an engine with its answer, and failures with their stack',
+  }),
+  managed: z.boolean().default(false).register(notes, {
+    doc: 'Whether the engine runs the daemon as a managed plugin: options that name host paths are then refused, and mount points are not made immutable',
+  }),
   pools: z.record(named(parsePoolName), pool).default({}),
   drivers: z.record(named(parseDriverName), driver).default({}),
 });
@@ -158,7 +168,9 @@ export type DriverConfig = Omit<Settings['drivers'][string], 'socket'> & { reado
  * The effective configuration. It always has the pool `default` and the driver `varve`; each driver's pool
  * exists; `engine` is an address or `none`.
  */
-export interface Config extends Pick<Settings, 'root' | 'run' | 'engine' | 'log' | 'intervals'> {
+export interface Config
+  extends Pick<Settings, 'root' | 'run' | 'engine' | 'log' | 'intervals' | 'debug' | 'managed'> {
+  readonly mountPoints: string;
   readonly adminSocket: string;
   readonly pools: Readonly<Record<string, PoolConfig>>;
   readonly drivers: Readonly<Record<string, DriverConfig>>;

@@ -35,10 +35,11 @@ export interface Mounter {
   users(directory: string, except: string): Promise<readonly MountUser[]>;
 
   /**
-   * Whether the process `pid` sees a mount on `target`.
+   * Whether the process `pid` sees the mount on our mount point `target`: at the same path, or with `elsewhere` at
+   * whatever path the directory has over there.
    * @throws Unavailable when its table cannot be read
    */
-  visibleTo(pid: number, target: string): Promise<boolean>;
+  visibleTo(pid: number, target: string, where: { readonly elsewhere: boolean }): Promise<boolean>;
 }
 
 /** What a copy has done so far, in bytes; `total` is counted first and may be off while the source changes. */

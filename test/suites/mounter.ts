@@ -147,9 +147,9 @@ export function mounterSuite(name: string, open: () => Promise<MounterWorld>): v
 
     describe('visibleTo', () => {
       it('sees a mount through this process itself, and none that is not there', async () => {
-        expect(await mounter.visibleTo(process.pid, target)).to.equal(false);
+        expect(await mounter.visibleTo(process.pid, target, { elsewhere: false })).to.equal(false);
         await mounter.mount(bind());
-        expect(await mounter.visibleTo(process.pid, target)).to.equal(true);
+        expect(await mounter.visibleTo(process.pid, target, { elsewhere: false })).to.equal(true);
       });
 
       it('does not see a mount that stays out of a private namespace', async () => {
@@ -157,8 +157,8 @@ export function mounterSuite(name: string, open: () => Promise<MounterWorld>): v
         const container = await world.container(source, mountPoint);
         try {
           await mounter.mount(bind());
-          expect(await mounter.visibleTo(container.pid, target)).to.equal(false);
-          expect(await mounter.visibleTo(container.pid, mountPoint)).to.equal(true);
+          expect(await mounter.visibleTo(container.pid, target, { elsewhere: false })).to.equal(false);
+          expect(await mounter.visibleTo(container.pid, mountPoint, { elsewhere: false })).to.equal(true);
         } finally {
           await container.end();
         }

@@ -49,6 +49,13 @@ export interface HostOptions {
   readonly root?: string;
 }
 
+export interface StartOptions {
+  readonly waits?: Waits;
+  readonly rebuild?: boolean;
+  /** Whether it runs as a managed plugin. */
+  readonly managed?: boolean;
+}
+
 /** A run of the daemon: its parts without its sockets. */
 export interface Daemon extends StateParts {
   readonly copies: Copies;
@@ -85,7 +92,7 @@ export class Host {
   }
 
   /** Starts the daemon as `main.ts` does, after the death of the one before; without its background work. */
-  async start(options: { readonly waits?: Waits; readonly rebuild?: boolean } = {}): Promise<Daemon> {
+  async start(options: StartOptions = {}): Promise<Daemon> {
     this.#daemon?.power.cut();
     const daemon = await this.compose(options);
     this.#daemon = daemon;
@@ -94,7 +101,7 @@ export class Host {
     return daemon;
   }
 
-  async compose({ waits, rebuild = false }: { waits?: Waits; rebuild?: boolean }): Promise<Daemon> {
+  async compose({ waits, rebuild = false, managed = false }: StartOptions): Promise<Daemon> {
     const power = new Power();
     const clock = this.clock;
     const disk = power.supply(this.disk, result => (isDirectory(result) ? power.supply(result) : result));
@@ -108,11 +115,21 @@ export class Host {
     const pools = new Pools([pool]);
     const catalog = new Catalog(store, power.supply(this.bootStore));
     const mountPoints = await disk.open(`${this.root}/mnt`, { make: true });
-    const publisher = new Publisher(power.supply(this.#mounter), mountPoints);
+    const publisher = new Publisher(power.supply(this.#mounter), mountPoints, { managed });
     const trash = new Trash({ catalog, pools, publisher, log });
     const copies = new Copies(log);
     const root = this.root;
-    const creator = new Creator({ catalog, pools, publisher, copies, disk, clock, trash, root });
+    const creator = new Creator({
+      catalog,
+      pools,
+      publisher,
+      copies,
+      disk,
+      clock,
+      trash,
+      root,
+      hostPaths: !managed,
+    });
     const parts = { catalog, pools, publisher, copies, creator, trash, clock, log };
     const service = new VolumeService(parts, waits);
     const inventory = new Inventory(service, pools);

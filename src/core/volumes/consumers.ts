@@ -58,6 +58,7 @@ export function unmounted(consumers: Consumers, id: MountId): Consumers {
 
 /** Marks every consumer as unconfirmed: the engine or this daemon has restarted. */
 export function unconfirmed(consumers: Consumers): Consumers {
+  if (![...consumers.values()].some(({ confirmed }) => confirmed)) return consumers;
   return new Map([...consumers].map(([id, consumer]) => [id, { ...consumer, confirmed: false }]));
 }
 

@@ -1,4 +1,11 @@
-import { Aborted, AlreadyExists, InvalidArgument, messageOf, NotFound } from '../../errors/errors.ts';
+import {
+  Aborted,
+  AlreadyExists,
+  InvalidArgument,
+  messageOf,
+  NotFound,
+  Unimplemented,
+} from '../../errors/errors.ts';
 import { within } from '../../lib/deadline.ts';
 import type { Held } from '../../lib/keyed-lock.ts';
 import type { DriverName, VolumeName } from '../names.ts';
@@ -26,6 +33,8 @@ export interface CreatorParts {
   readonly clock: Clock;
   /** The directory of all data: nothing that holds it can be copied into a volume. */
   readonly root: string;
+  /** Whether the daemon sees the directories of the host: in a managed plugin it sees those of its own image. */
+  readonly hostPaths: boolean;
 }
 
 /**
@@ -115,6 +124,7 @@ export class Creator {
 
   async #make(volume: Volume, pool: Pool, request: VolumeRequest): Promise<void> {
     if (request.fromPath !== undefined) {
+      this.#checkHostPaths(request.fromPath);
       this.#startCopy(volume, pool, request, request.fromPath);
       return;
     }
@@ -152,8 +162,17 @@ export class Creator {
     volume.isPlaceChecked = true;
   }
 
+  #checkHostPaths(fromPath: string): void {
+    if (this.#parts.hostPaths) return;
+    throw new Unimplemented(
+      `from-path=${fromPath} names a directory of the host, which a managed plugin cannot see; ` +
+        'copy the files in with a container, or install varve as a host package',
+    );
+  }
+
   async #checkSource({ fromPath }: VolumeRequest): Promise<void> {
     if (fromPath === undefined) return;
+    this.#checkHostPaths(fromPath);
     const { root, disk, pools } = this.#parts;
     const source = await disk.realDirectory(fromPath);
     if (source === undefined) {

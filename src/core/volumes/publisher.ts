@@ -6,8 +6,17 @@ import type { Directory, Mounter } from '../ports.ts';
 import type { Pool } from './pool.ts';
 import type { Place } from './record.ts';
 
+export interface PublisherOptions {
+  /**
+   * Whether the daemon is a managed plugin. The engine then sees the mount points at a path of its own, and
+   * deletes them with the plugin, so that they cannot be immutable.
+   */
+  readonly managed: boolean;
+}
+
 /**
- * Makes volumes appear at their mount points, `<root>/mnt/POOL-NUMBER`, and disappear from them.
+ * Makes volumes appear at their mount points, `POOL-NUMBER` in the directory of mount points, and disappear from
+ * them.
  *
  * A mount point is an immutable empty directory: a container that would ever get it with nothing mounted on
  * it cannot write there, so no data can end up beneath a volume.
@@ -15,12 +24,14 @@ import type { Place } from './record.ts';
 export class Publisher {
   readonly #mounter: Mounter;
   readonly #mountPoints: Directory;
+  readonly #options: PublisherOptions;
   /** The mount points that are known to be as they should be. */
   readonly #prepared = new Set<string>();
 
-  constructor(mounter: Mounter, mountPoints: Directory) {
+  constructor(mounter: Mounter, mountPoints: Directory, options: PublisherOptions) {
     this.#mounter = mounter;
     this.#mountPoints = mountPoints;
+    this.#options = options;
   }
 
   mountPoint(place: Place): string {
@@ -38,7 +49,8 @@ export class Publisher {
       );
     }
     // Also of one that exists: an earlier attempt may have ended before this.
-    await step('mountpoint.protect', () => this.#mountPoints.setImmutable(name, true));
+    if (!this.#options.managed)
+      await step('mountpoint.protect', () => this.#mountPoints.setImmutable(name, true));
     this.#prepared.add(name);
   }
 
@@ -54,7 +66,8 @@ export class Publisher {
       await step('publish.mount', () => this.#mounter.mount(mount));
       this.#prepared.add(nameOf(place));
     }
-    if (peer !== undefined && !(await this.#mounter.visibleTo(peer, target))) {
+    const sees = (pid: number) => this.#mounter.visibleTo(pid, target, { elsewhere: this.#options.managed });
+    if (peer !== undefined && !(await sees(peer))) {
       throw new FailedPrecondition(
         `the container engine (process ${peer}) does not see mounts made under ${this.#mountPoints.path}; ` +
           'run varve in the mount namespace of the engine, or share the directory with it (mount --make-rshared)',

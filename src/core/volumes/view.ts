@@ -48,6 +48,8 @@ export interface PoolView {
 }
 
 export interface StatusView {
+  /** Whether the engine runs the daemon as a managed plugin. */
+  readonly managed: boolean;
   readonly version: string;
   readonly pid: number;
   readonly startedAt: string;

@@ -28,18 +28,14 @@ export async function findMountUsers(directory: string, except: string): Promise
   ]);
   // The ids of mounts are the same for everybody, and some namespaces are read twice.
   const users = new Map<number, MountUser>();
-  const add = (pid: number, entries: readonly MountEntry[]) => {
-    for (const { id, mountPoint } of entries) if (!users.has(id)) users.set(id, { pid, mountPoint });
-  };
-  add(
-    process.pid,
-    usesIn(ownTable, wanted, ({ mountPoint }) => mountPoint === except),
-  );
-  for await (const { pid, table } of otherTables()) {
+  const look = (pid: number, table: string) => {
     const isOurs = (entry: MountEntry) =>
       (entry.mountPoint === except || isPropagated(entry)) && standsOn(exceptPlace, entry, table);
-    add(pid, usesIn(table, wanted, isOurs));
-  }
+    for (const { id, mountPoint } of usesIn(table, wanted, isOurs))
+      if (!users.has(id)) users.set(id, { pid, mountPoint });
+  };
+  look(process.pid, ownTable);
+  for await (const { pid, table } of otherTables()) look(pid, table);
   return [...users.values()];
 }
 
@@ -215,15 +211,20 @@ function unlessGone(error: unknown): undefined {
   });
 }
 
-/** Whether a process has a mount on exactly this path. @throws Unavailable */
-export async function isMountedFor(pid: number, target: string): Promise<boolean> {
+/**
+ * Whether a process has a mount on our mount point: at the same path, or else wherever it sees that directory, as
+ * an engine sees those of its managed plugins. @throws Unavailable
+ */
+export async function isMountedFor(pid: number, target: string, elsewhere: boolean): Promise<boolean> {
   const namespace = namespaceOf(String(pid));
   if (namespace === namespaceOf('self') || namespace === firstMountOf('self'))
     return await isMountRoot(target);
   const table = namespace === undefined ? undefined : tableUnlessEnded(pid);
   if (table === undefined)
     throw new Unavailable(`process ${pid} has ended; what it sees cannot be looked up`);
-  return entriesWith(table, target).some(entry => entry.mountPoint === target);
+  if (!elsewhere) return entriesWith(table, target).some(entry => entry.mountPoint === target);
+  const place = await mountedOn(target, readMountinfo('self'));
+  return entriesWith(table, basename(target)).some(entry => standsOn(place, entry, table));
 }
 
 async function isMountRoot(target: string): Promise<boolean> {

@@ -66,8 +66,8 @@ export class LinuxMounter implements Mounter {
     return findMountUsers(directory, except);
   }
 
-  visibleTo(pid: number, target: string): Promise<boolean> {
-    return isMountedFor(pid, target);
+  visibleTo(pid: number, target: string, { elsewhere }: { readonly elsewhere: boolean }): Promise<boolean> {
+    return isMountedFor(pid, target, elsewhere);
   }
 }
 

@@ -23,19 +23,14 @@ type Call = (body: Body, peer: number | undefined) => Promise<object>;
  * The calls of a volume plugin by their wire names (docker/cli, docs/extend/plugins_volume.md). An empty body,
  * which dockerd sends when it repeats a request, has no Name and is refused by every call that changes something.
  */
-export function volumeCalls({
-  driver,
-  service,
-  inventory,
-  onActivate,
-}: VolumeDriverParts): Record<string, Call> {
+export function volumeCalls(parts: VolumeDriverParts): Record<string, Call> {
+  const { driver, service, inventory } = parts;
   const mountPointOf = (name: unknown): string =>
     inventory.volume(parseVolumeName(name), driver.name).mountPoint;
 
   return {
     'Plugin.Activate': async () => {
-      await service.activate(driver.name);
-      onActivate();
+      await engineStarted(parts);
       return { Implements: ['VolumeDriver'] };
     },
     'VolumeDriver.Capabilities': async () => ({ Capabilities: { Scope: 'local' } }),
@@ -69,6 +64,12 @@ export function volumeCalls({
     },
     'VolumeDriver.List': async () => ({ Volumes: inventory.volumes(driver.name).map(summary) }),
   };
+}
+
+/** The engine has started anew: its consumers are doubted, and what it knows is asked for. */
+export async function engineStarted({ service, driver, onActivate }: VolumeDriverParts): Promise<void> {
+  await service.activate(driver.name);
+  onActivate();
 }
 
 function summary({ name, mountPoint }: VolumeView): object {

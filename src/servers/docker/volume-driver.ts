@@ -5,7 +5,8 @@ import { InvalidArgument, messageOf, NotFound } from '../../errors/errors.ts';
 import { toDocker } from '../../errors/to-docker.ts';
 import { faultPoint } from '../../lib/fault.ts';
 import type { Logger } from '../../lib/log.ts';
-import { type Body, type VolumeDriverParts, volumeCalls } from './calls.ts';
+import { type Body, engineStarted, type VolumeDriverParts, volumeCalls } from './calls.ts';
+import { EngineWatch } from './engine-watch.ts';
 
 export interface PluginParts extends VolumeDriverParts {
   /** Requests wait for this: the socket is bound before the state is loaded. */
@@ -13,6 +14,10 @@ export interface PluginParts extends VolumeDriverParts {
   /** The process at the other end of a connection, if it can be known. */
   readonly peerPid: (socket: Socket) => number | undefined;
   readonly log: Logger;
+  /** Whether the engine runs us as a managed plugin: it then never says that it has started anew. */
+  readonly managed: boolean;
+  /** Whether to log every request with its answer, and failures with their stack. */
+  readonly debug: boolean;
 }
 
 /** Largest request body; an engine's longest is a Create with its options. */
@@ -26,10 +31,13 @@ export function pluginApp(parts: PluginParts): Express {
   const app = express();
   app.disable('x-powered-by').disable('etag');
   app.use(express.text({ type: () => true, limit: bodyLimit }));
+  const engine = new EngineWatch(() => engineStarted(parts));
   for (const [method, call] of Object.entries(volumeCalls(parts))) {
     app.post(`/${method}`, async (request, response) => {
       await parts.ready;
-      await answer(parts, method, request, response, call);
+      const peer = parts.peerPid(request.socket);
+      if (parts.managed) await engine.see(peer);
+      await answer(parts, method, request, response, body => call(body, peer));
     });
   }
   app.use((request: Request, response: Response) => {
@@ -48,18 +56,26 @@ async function answer(
   method: string,
   request: Request,
   response: Response,
-  call: (body: Body, peer: number | undefined) => Promise<object>,
+  call: (body: Body) => Promise<object>,
 ): Promise<void> {
+  const began = performance.now();
+  const trace = (outcome: string): void => {
+    if (!parts.debug) return;
+    const ms = (performance.now() - began).toFixed(1);
+    parts.log.debug(`${method} ${String(request.body).trim()}: ${outcome} (${ms} ms)`);
+  };
   try {
     const fault = faultPoint(`docker.${method}`);
     if (fault === 'hang') return;
     if (fault === 'drop') return void request.socket.destroy();
     if (fault === 'empty') return void response.json({});
-    const result = await call(parseBody(request.body), parts.peerPid(request.socket));
+    const result = await call(parseBody(request.body));
     if (fault === 'lose') return void request.socket.destroy();
     response.json(result);
+    trace(JSON.stringify(result));
   } catch (error) {
     parts.log.warn(`${method}: ${messageOf(error)}`);
+    trace((error instanceof Error ? error.stack : undefined) ?? String(error));
     if (method === 'VolumeDriver.Get' && !isAboutVolume(request, error)) {
       // dockerd takes any answer but success for "no such volume" and then deletes the volume's labels and
       // options for good; a broken connection it tries again.

@@ -75,8 +75,8 @@ describe('LinuxMounter', () => {
     const slave = await inNamespace('slave', ':');
     try {
       await mount();
-      expect(await mounter.visibleTo(peer.pid, target)).to.equal(true);
-      expect(await mounter.visibleTo(slave.pid, target)).to.equal(true);
+      expect(await mounter.visibleTo(peer.pid, target, { elsewhere: false })).to.equal(true);
+      expect(await mounter.visibleTo(slave.pid, target, { elsewhere: false })).to.equal(true);
       expect(await mounter.users(source, target)).to.deep.equal([]);
     } finally {
       await peer.end();
@@ -84,21 +84,32 @@ describe('LinuxMounter', () => {
     }
   });
 
-  it('does not count a propagated copy whose path differs over there', async () => {
+  it('S12 finds a propagated copy whose path differs over there, and does not count it as a user', async () => {
     const elsewhere = await scratch.directory('elsewhere');
-    const peer = await inNamespace(
-      'slave',
-      'mount --rbind "$1" "$2"; mount --make-rslave "$2"',
-      `${scratch.path}/shared`,
-      elsewhere,
-    );
+    const script = 'mount --rbind "$1" "$2"; mount --make-rslave "$2"; umount --recursive "$1"';
+    const peer = await inNamespace('slave', script, `${scratch.path}/shared`, elsewhere);
     try {
+      expect(await mounter.visibleTo(peer.pid, target, { elsewhere: true })).to.equal(false);
       await mount();
-      expect(await mounter.visibleTo(peer.pid, `${elsewhere}/mnt/7`)).to.equal(true);
+      expect(await mounter.visibleTo(peer.pid, target, { elsewhere: true })).to.equal(true);
+      expect(await mounter.visibleTo(peer.pid, target, { elsewhere: false })).to.equal(false);
       expect(await mounter.users(source, target)).to.deep.equal([]);
     } finally {
       await peer.end();
     }
+  });
+
+  it('S12 does not count a propagated copy in its own namespace, and counts a mount that somebody made there', async () => {
+    const copy = await scratch.directory('copy');
+    await must('mount', '--rbind', `${scratch.path}/shared`, copy);
+    await must('mount', '--make-rslave', copy);
+    await mount();
+    const table = await mounter.table();
+    expect(table.map(entry => entry.mountPoint)).to.include(`${copy}/mnt/7`);
+    expect(await mounter.users(source, target)).to.deep.equal([]);
+    const own = await scratch.directory('own');
+    await must('mount', '--bind', source, own);
+    expect(await mounter.users(source, target)).to.deep.equal([{ pid: process.pid, mountPoint: own }]);
   });
 
   it('counts a container that mounts the volume at the very path of our mount point', async () => {
@@ -147,6 +158,8 @@ describe('LinuxMounter', () => {
   it('says Unavailable, not "invisible", of a process that has ended', async () => {
     const peer = await inNamespace('private', ':');
     await peer.end();
-    expect(await rejection(mounter.visibleTo(peer.pid, target))).to.be.instanceOf(Unavailable);
+    expect(await rejection(mounter.visibleTo(peer.pid, target, { elsewhere: false }))).to.be.instanceOf(
+      Unavailable,
+    );
   });
 });

@@ -134,6 +134,7 @@ describe('the status', () => {
         pid: 42,
         startedAt: '2026-01-02T03:04:05Z',
         root: '/data',
+        managed: false,
         drivers: [{ name: 'varve', addresses: ['/s', '127.0.0.1:7000'], pool: 'default' }],
         engine: { address: 'unix:///d', reachable: false, version: null, error: 'connection refused' },
         pools: [

@@ -5,8 +5,15 @@ import { configKeys, environmentName, flagName, scalarKeys } from '../../../src/
 describe('the keys of the configuration', () => {
   it('are those that the design names', () => {
     expect(configKeys.map(({ key }) => key)).to.deep.equal([
-      ...['root', 'run', 'adminSocket', 'engine', 'log.level', 'log.format'],
-      ...['intervals.reconcileSeconds', 'intervals.usageSeconds', 'pools.NAME.driver', 'pools.NAME.path'],
+      ...['root', 'mountPoints', 'run', 'adminSocket', 'engine', 'log.level', 'log.format'],
+      ...[
+        'intervals.reconcileSeconds',
+        'intervals.usageSeconds',
+        'debug',
+        'managed',
+        'pools.NAME.driver',
+        'pools.NAME.path',
+      ],
       ...['drivers.NAME.pool', 'drivers.NAME.socket', 'drivers.NAME.options', 'drivers.NAME.tcp.address'],
       ...['drivers.NAME.tcp.insecure', 'drivers.NAME.tcp.tls.certFile', 'drivers.NAME.tcp.tls.keyFile'],
       'drivers.NAME.tcp.tls.caFile',
@@ -17,13 +24,19 @@ describe('the keys of the configuration', () => {
     expect(scalarKeys.map(environmentName)).to.deep.equal([
       ...[
         'VARVE_ROOT',
+        'VARVE_MOUNT_POINTS',
         'VARVE_RUN',
         'VARVE_ADMIN_SOCKET',
         'VARVE_ENGINE',
         'VARVE_LOG_LEVEL',
         'VARVE_LOG_FORMAT',
       ],
-      ...['VARVE_INTERVALS_RECONCILE_SECONDS', 'VARVE_INTERVALS_USAGE_SECONDS'],
+      ...[
+        'VARVE_INTERVALS_RECONCILE_SECONDS',
+        'VARVE_INTERVALS_USAGE_SECONDS',
+        'VARVE_DEBUG',
+        'VARVE_MANAGED',
+      ],
     ]);
     expect(scalarKeys.map(flagName)).to.include.members([
       '--root',

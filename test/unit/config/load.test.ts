@@ -41,7 +41,10 @@ describe('loadConfig', () => {
       const { config, entries } = loadConfig({ environment: {}, defaultFile: join(directory, 'none.yaml') });
       expect(config).to.deep.equal({
         root: '/var/lib/varve',
+        mountPoints: '/var/lib/varve/mnt',
         run: '/run/varve',
+        debug: false,
+        managed: false,
         adminSocket: '/run/varve/varve.sock',
         engine: 'unix:///var/run/docker.sock',
         log: { level: 'info', format: 'auto' },
@@ -191,6 +194,14 @@ describe('loadConfig', () => {
       expect(withVariables({ VARVE_INTERVALS_USAGE_SECONDS: '1m' })).to.include('a whole number');
     });
 
+    it('may be true or false where a key is, and nothing else', () => {
+      const managed = (text: string) =>
+        load('managed: true', { environment: { VARVE_MANAGED: text } }).config.managed;
+      expect([managed('true'), managed('false'), managed('')]).to.deep.equal([true, false, true]);
+      for (const text of ['1', 'yes', 'True'])
+        expect(withVariables({ VARVE_MANAGED: text })).to.include('true or false');
+    });
+
     it('cannot repair a parent of the wrong kind in the file', () => {
       expect(refused('log: 3', { environment: { VARVE_LOG_LEVEL: 'debug' } })).to.include(
         `${file}:1: log is 3`,
@@ -259,6 +270,27 @@ describe('loadConfig', () => {
       );
       expect(refused('pools: {a: {path: /a}, b: {path: /a}}').split('\n')).to.have.length(1);
       expect(load('pools: {a: {path: /a}, b: {path: /ab}}').config.pools).to.have.keys('default', 'a', 'b');
+    });
+  });
+
+  describe('mount points', () => {
+    it('are where they are put, and else below the root', () => {
+      expect(load('mountPoints: /mnt/').config.mountPoints).to.equal('/mnt');
+      expect(load('root: /data').config.mountPoints).to.equal('/data/mnt');
+    });
+
+    it('do not lie in a pool, nor a pool among them', () => {
+      const message = 'mountPoints is /a/b, and pool a is at';
+      expect(refused('mountPoints: /a/b\npools: {a: {path: /a}}')).to.include(message);
+      expect(refused('mountPoints: /a/b\npools: {a: {path: /a/b/c}}')).to.include(message);
+      expect(load('mountPoints: /ab\npools: {a: {path: /a}}').config.mountPoints).to.equal('/ab');
+    });
+  });
+
+  describe('debug', () => {
+    it('logs all there is', () => {
+      expect(load('debug: true\nlog: {level: error}').config.log.level).to.equal('debug');
+      expect(load('log: {level: error}').config.log.level).to.equal('error');
     });
   });
 

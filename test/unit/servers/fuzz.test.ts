@@ -67,6 +67,8 @@ describe('names and options from a fuzzer, on the socket', () => {
         ready: Promise.resolve(),
         peerPid: () => undefined,
         onActivate: () => {},
+        debug: false,
+        managed: false,
         log: silent,
       }),
     );

@@ -15,7 +15,10 @@ describe('the plugin socket', () => {
   let served: Served;
   let activations: number;
 
-  async function serve(ready = Promise.resolve()): Promise<Served> {
+  async function serve(
+    ready = Promise.resolve(),
+    ofPlugin: Partial<Parameters<typeof pluginApp>[0]> = {},
+  ): Promise<Served> {
     activations = 0;
     return await serveApp(
       pluginApp({
@@ -25,7 +28,10 @@ describe('the plugin socket', () => {
         onActivate: () => {
           activations += 1;
         },
+        debug: false,
+        managed: false,
         log: silent,
+        ...ofPlugin,
       }),
     );
   }
@@ -224,6 +230,43 @@ describe('the plugin socket', () => {
     expect(errorOf(await call('Path', { Name: 'db' }))).to.equal('not now');
     daemon.inventory.volume = volume;
     expect((await call('Get', { Name: 'db' }))?.status).to.equal(200);
+  });
+
+  it('S12 takes calls of another process for a new engine where no handshake comes, and only there', async () => {
+    const processes = [7, 7, 8, undefined, 8];
+    const mount = { Name: 'db', ID };
+    await call('Create', { Name: 'db' });
+    await call('Mount', mount);
+    const isConfirmed = () => daemon.inventory.volume(volumeName('db')).consumers[0]?.confirmed;
+    await served.close();
+    served = await serve(undefined, { managed: true, peerPid: () => processes.shift() });
+    expect(isConfirmed()).to.equal(true);
+    const counts = [];
+    for (const _ of [...processes]) {
+      await call('Capabilities');
+      counts.push(activations);
+    }
+    expect(counts).to.deep.equal([1, 1, 2, 2, 2]);
+    expect(isConfirmed()).to.equal(false);
+
+    await served.close();
+    const others = [1, 2];
+    served = await serve(undefined, { peerPid: () => others.shift() });
+    await call('Capabilities');
+    await call('Capabilities');
+    expect(activations).to.equal(0);
+  });
+
+  it('debug logs each request with its answer, and the stack of a failure', async () => {
+    await served.close();
+    const lines: string[] = [];
+    const log = { ...silent, debug: (text: string) => lines.push(text) } as unknown as Logger;
+    served = await serve(undefined, { debug: true, log });
+    await call('Create', { Name: 'db' });
+    await call('Path', { Name: 'other' });
+    expect(lines).to.have.length(2);
+    expect(lines[0]).to.match(/^VolumeDriver.Create {"Name":"db"}: {} \(\d+\.\d ms\)$/);
+    expect(lines[1]).to.match(/^VolumeDriver.Path {"Name":"other"}: Error: no such volume: other\n +at /);
   });
 
   it('serves several requests on one connection', async () => {
