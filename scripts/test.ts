@@ -20,7 +20,7 @@ Runs every check and every test; says at the end 'N passed, N failed, N skipped'
 
 const packages = [
   ...['docker.io', 'busybox-static', 'fio', 'e2fsprogs', 'xfsprogs', 'btrfs-progs'],
-  ...['util-linux', 'mount', 'tar', 'openssl', 'attr', 'procps'],
+  ...['util-linux', 'mount', 'tar', 'openssl', 'attr', 'procps', 'socat'],
 ];
 
 const problems: string[] = [];

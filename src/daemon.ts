@@ -13,6 +13,7 @@ import type { Trash } from './core/volumes/trash.ts';
 import type { StatusView } from './core/volumes/view.ts';
 import { InvalidArgument, messageOf } from './errors/errors.ts';
 import { activatedSockets, listenFd, listenTcp, listenUnix } from './host/linux/listen.ts';
+import { serviceManager } from './host/linux/notify.ts';
 import { peerPid } from './host/linux/peer.ts';
 import { Cleanup } from './lib/cleanup.ts';
 import { gate } from './lib/fault.ts';
@@ -38,24 +39,29 @@ export interface Faces {
 }
 
 /**
- * Runs `start` and waits for SIGTERM or SIGINT, then undoes what it put into the cleanup: requests under way
- * are answered first. A second signal ends the process at once.
+ * Runs `start`, which says when requests are answered, and waits for SIGTERM or SIGINT; then undoes what it put into
+ * the cleanup: requests under way are answered first. A second signal ends the process at once.
  */
 export async function untilSignal(
   log: RootLogger,
-  start: (cleanup: Cleanup) => Promise<void>,
+  start: (cleanup: Cleanup, onReady: () => void) => Promise<void>,
 ): Promise<void> {
   const cleanup = new Cleanup();
+  const manager = serviceManager(process.env, process.pid, log);
+  cleanup.defer(() => manager.close());
   const signalled = Promise.withResolvers<NodeJS.Signals>();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
+      void manager.stopping();
       signalled.resolve(signal);
       process.once(signal, () => process.exit(1));
     });
   }
   try {
-    await start(cleanup);
-    log.info(`varve ${version} is ready`);
+    await start(cleanup, () => {
+      log.info(`varve ${version} is ready`);
+      void manager.ready();
+    });
     log.info(`${await signalled.promise}: stopping`);
   } finally {
     await cleanup.close();
@@ -66,7 +72,7 @@ export async function untilSignal(
  * Binds the sockets, then looks at the disks and mounts while requests wait: an engine that finds no socket waits 15 seconds
  * for each volume, and takes an error for a volume that is gone.
  */
-export async function serve(faces: Faces, cleanup: Cleanup): Promise<void> {
+export async function serve(faces: Faces, cleanup: Cleanup, onReady: () => void): Promise<void> {
   const { config, log, keeper, copies, meter, trash } = faces;
   const ready = Promise.withResolvers<void>();
   const work = new Cleanup();
@@ -107,6 +113,7 @@ export async function serve(faces: Faces, cleanup: Cleanup): Promise<void> {
   await gate('daemon.load');
   await keeper.observe();
   ready.resolve();
+  onReady();
 
   const warn = (what: string) => (error: unknown) => log.warn(`${what}: ${messageOf(error)}`);
   await keeper.resume();

@@ -39,8 +39,8 @@ export { examine as examineHost } from './doctor.ts';
 export async function runDaemon(config: Config): Promise<void> {
   keepFilesPrivate();
   const log = createLogger(config.log);
-  await untilSignal(log, async cleanup => {
-    await serve(await composeDaemon(config, log, cleanup), cleanup);
+  await untilSignal(log, async (cleanup, onReady) => {
+    await serve(await composeDaemon(config, log, cleanup), cleanup, onReady);
   });
 }
 

@@ -35,6 +35,10 @@ const cIoctlNumber = libc.func('ioctl', 'int', ['int', 'ulong', 'long']);
 const cFsetxattr = libc.func('int fsetxattr(int fd, void *name, void *value, size_t size, int flags)');
 const cSyncfs = libc.func('int syncfs(int fd)');
 const cFlock = libc.func('int flock(int fd, int operation)');
+const cSocket = libc.func('int socket(int domain, int type, int protocol)');
+const cSendto = libc.func(
+  'long sendto(int fd, void *message, size_t size, int flags, void *address, uint length)',
+);
 const cGetsockopt = libc.func('int getsockopt(int fd, int level, int option, void *value, void *length)');
 
 /** The value of a call, or its failure thrown. @param action what was done to what, for the message */
@@ -175,6 +179,19 @@ export function peerOf(fd: number): Answer {
   length.writeInt32LE(credentials.length, 0);
   const { errno } = callNow(cGetsockopt, fd, SOL_SOCKET, SO_PEERCRED, credentials, length);
   return { value: credentials.readInt32LE(0), errno };
+}
+
+/** socket(2): a unix datagram socket that no child inherits. */
+export function datagramSocket(): Answer {
+  const [AF_UNIX, SOCK_DGRAM, SOCK_CLOEXEC] = [1, 2, 0o2000000];
+  return callNow(cSocket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
+/** sendto(2); it waits while the receiver's queue is full. @param address struct sockaddr_un */
+export function sendDatagram(fd: number, message: string, address: Buffer): Promise<Answer> {
+  const MSG_NOSIGNAL = 0x4000;
+  const bytes = Buffer.from(message);
+  return call(cSendto, fd, bytes, bytes.length, MSG_NOSIGNAL, address, address.length);
 }
 
 function callNow(libcFunction: Libc, ...args: readonly unknown[]): Answer {
