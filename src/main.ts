@@ -38,7 +38,7 @@ export { examine as examineHost } from './doctor.ts';
 /** Runs the daemon until a signal ends it. @throws FailedPrecondition, with the cure, before anything is served */
 export async function runDaemon(config: Config): Promise<void> {
   keepFilesPrivate();
-  const log = createLogger(config.log);
+  const log = createLogger(config.log, config.managed);
   await untilSignal(log, async (cleanup, onReady) => {
     await serve(await composeDaemon(config, log, cleanup), cleanup, onReady);
   });

@@ -19,12 +19,17 @@ const text = printf(({ timestamp: time, level, part, message, ...rest }) => {
   return `${String(time)} ${level} ${String(part ?? 'varve')}: ${String(message)}${details}`;
 });
 
-/** The daemon's logger; it writes to standard error. */
-export function createLogger({ level, format }: LogOptions): RootLogger {
+const allLevels = ['error', 'warn', 'info', 'debug'];
+
+/**
+ * The daemon's logger. It writes to standard error; `managed` only failures and warnings, and the rest to standard
+ * output, since an engine logs as an error whatever its managed plugins write to standard error.
+ */
+export function createLogger({ level, format }: LogOptions, managed: boolean): RootLogger {
   const asText = format === 'text' || (format === 'auto' && process.stderr.isTTY === true);
   return winston.createLogger({
     level,
     format: combine(timestamp(), asText ? text : json()),
-    transports: [new winston.transports.Console({ stderrLevels: ['error', 'warn', 'info', 'debug'] })],
+    transports: [new winston.transports.Console({ stderrLevels: managed ? ['error', 'warn'] : allLevels })],
   });
 }
