@@ -38,6 +38,14 @@ export const graceMs = 60 * 60 * 1000;
 export const forgottenMs = 24 * graceMs;
 
 /**
+ * The id of every mount that Podman asks for (libpod/volume_internal_linux.go, pseudoCtrID). Podman counts by itself:
+ * it asks at the first use of a volume and never again before the last has ended. A use that it could not give
+ * back, because this daemon was away, it counts for ever; from then on it starts containers on the mount point
+ * without a word. So that has to stay as it is until Podman asks.
+ */
+const podmanId = '2f73349cfc4630255319c6c8dfc1b46a8996ace9d14d8e07563b165915918ec2';
+
+/**
  * Counts a mount. A count that may be too high grows as well: to start it anew would make it too low when the
  * container that the id belongs to, or a copy into it, has outlived the restart.
  */
@@ -74,11 +82,13 @@ export interface Evidence {
 /**
  * Drops the consumers that cannot be real: nobody has the volume mounted, a grace is over, and either the count
  * is unconfirmed or the engine says itself that no container uses the volume. A volume that is in use counts as
- * seen now, so that it need not be looked for again soon.
+ * seen now, so that it need not be looked for again soon. Podman's consumer is not ours to drop.
  */
 export function settled(consumers: Consumers, evidence: Evidence): Consumers {
   const { inUse, nowMs } = evidence;
-  const doubtful = [...consumers].filter(([, consumer]) => isDoubtful(consumer, evidence));
+  const doubtful = [...consumers].filter(
+    ([id, consumer]) => id !== podmanId && isDoubtful(consumer, evidence),
+  );
   if (doubtful.length === 0) return consumers;
   const rest = new Map(consumers);
   for (const [id, consumer] of doubtful) {

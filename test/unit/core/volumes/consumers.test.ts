@@ -78,6 +78,13 @@ describe('the counts of consumers', () => {
     expect(settled(one, { ...idle, nowMs: forgottenMs }).size).to.equal(0);
   });
 
+  it('the consumer of Podman stays until Podman gives it back, whatever speaks against it', () => {
+    const podman = mountId('2f73349cfc4630255319c6c8dfc1b46a8996ace9d14d8e07563b165915918ec2');
+    const held = unconfirmed(mounted(noConsumers, podman, 0));
+    expect(settled(held, { ...idle, disowned: true, nowMs: 2 * forgottenMs })).to.equal(held);
+    expect(unmounted(held, podman).size).to.equal(0);
+  });
+
   it('a first copy may take far longer than the start of a container', () => {
     expect(graceMs).to.be.greaterThan(10 * startMs);
     const doubtful = settled(unconfirmed(one), { ...idle, disowned: true, nowMs: graceMs - 1 });
