@@ -21,6 +21,7 @@ import { Trash } from './core/volumes/trash.ts';
 import { type Faces, serve, untilSignal } from './daemon.ts';
 import { requireMarker } from './drivers/pools/directory/marker.ts';
 import { openDirectoryPool } from './drivers/pools/directory/open.ts';
+import { FailedPrecondition } from './errors/errors.ts';
 import { bootId } from './host/linux/boot-id.ts';
 import { systemClock } from './host/linux/clock.ts';
 import { LinuxDisk } from './host/linux/disk.ts';
@@ -37,6 +38,7 @@ export { examine as examineHost } from './doctor.ts';
 
 /** Runs the daemon until a signal ends it. @throws FailedPrecondition, with the cure, before anything is served */
 export async function runDaemon(config: Config): Promise<void> {
+  requireHostProcesses();
   keepFilesPrivate();
   const log = createLogger(config.log, config.managed);
   await untilSignal(log, async (cleanup, onReady) => {
@@ -69,6 +71,15 @@ export async function rebuildState(
   } finally {
     await cleanup.close();
   }
+}
+
+/** The first process of a pid namespace sees its own only. @throws FailedPrecondition */
+function requireHostProcesses(): void {
+  if (process.pid !== 1) return;
+  throw new FailedPrecondition(
+    'varve runs in a pid namespace of its own, and could not tell who uses a volume; ' +
+      'give it that of the host (docker run --pid host)',
+  );
 }
 
 /** Nobody but root may look below the root: a container can leave a setuid program in its volume. */

@@ -55,11 +55,17 @@ export class Publisher {
   }
 
   /**
-   * Mounts a volume, once, and makes sure that the engine's process `peer` sees it.
-   * @throws FailedPrecondition when the engine cannot see our mounts
+   * Mounts a volume, once, and makes sure that the engine's process `peer` sees it; 0 is one that we cannot see.
+   * @throws FailedPrecondition when the engine cannot see our mounts, or we cannot see who uses them
    */
   async publish(pool: Pool, place: Place, peer: number | undefined): Promise<string> {
     const target = this.mountPoint(place);
+    if (peer === 0) {
+      throw new FailedPrecondition(
+        'varve does not see the processes of the container engine, and could not tell who uses a volume; ' +
+          'give it the pid namespace of the host (docker run --pid host)',
+      );
+    }
     for (const mount of pool.mounts(place.number, target)) {
       // What was removed by hand is made again at the next attempt.
       this.#prepared.delete(nameOf(place));
@@ -70,7 +76,7 @@ export class Publisher {
     if (peer !== undefined && !(await sees(peer))) {
       throw new FailedPrecondition(
         `the container engine (process ${peer}) does not see mounts made under ${this.#mountPoints.path}; ` +
-          'run varve in the mount namespace of the engine, or share the directory with it (mount --make-rshared)',
+          'run varve in the mount namespace of the engine, or share the directory with it (mount --make-rshared; docker run --volume PATH:PATH:rshared)',
       );
     }
     return target;

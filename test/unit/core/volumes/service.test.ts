@@ -152,6 +152,14 @@ describe('VolumeService', () => {
       expect(await isMounted(host)).to.equal(true);
     });
 
+    it('is refused when we cannot see the engine, since we could not see who uses a volume either', async () => {
+      const error = await rejection(service.mount(db, id, 0));
+      expect(error).to.be.instanceOf(FailedPrecondition);
+      expect(error.message).to.contain('--pid host');
+      expect(daemon.catalog.get(db).consumers.size).to.equal(0);
+      expect(host.mounts.actions).to.deep.equal([]);
+    });
+
     it('is refused when the engine cannot see the mount, says how to cure it, and leaves nothing mounted', async () => {
       host.mounts.hideFrom(42);
       const error = await rejection(service.mount(db, id, 42));
