@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { Express } from 'express';
@@ -69,6 +70,17 @@ export async function untilSignal(
 }
 
 /**
+ * Says why the daemon cannot serve, and waits for SIGTERM: an engine that enables a managed plugin which ends at once
+ * cannot enable it again ("id already in use", Docker 20.10). It sends the signal when it has given up.
+ */
+export async function standStill(log: RootLogger, reason: unknown): Promise<void> {
+  log.error(messageOf(reason));
+  const staysAlive = setInterval(() => {}, 60_000);
+  await once(process, 'SIGTERM');
+  clearInterval(staysAlive);
+}
+
+/**
  * Binds the sockets, then looks at the disks and mounts while requests wait: an engine that finds no socket waits 15 seconds
  * for each volume, and takes an error for a volume that is gone.
  */
@@ -106,7 +118,9 @@ export async function serve(faces: Faces, cleanup: Cleanup, onReady: () => void)
   await listen(httpServer(admin), passed, 'admin', config.adminSocket, servers);
   const [stranger] = passed.keys();
   if (stranger !== undefined)
-    throw new InvalidArgument(`systemd passed a socket named ${stranger}, which no driver has`);
+    throw new InvalidArgument(
+      `systemd passed a socket named ${stranger}, which no driver has; FileDescriptorName= in its unit is the name of a driver, or admin`,
+    );
 
   // Before the servers drain: a copy goes on at the next start.
   cleanup.defer(() => copies.cancelAll());
