@@ -74,7 +74,9 @@ async function answer(
     response.json(result);
     trace(JSON.stringify(result));
   } catch (error) {
-    parts.log.warn(`${method}: ${messageOf(error)}`);
+    // An engine asks for each name before it creates it.
+    const isQuestion = method === 'VolumeDriver.Get' && error instanceof NotFound;
+    parts.log[isQuestion ? 'debug' : 'warn'](`${method}: ${messageOf(error)}`);
     trace((error instanceof Error ? error.stack : undefined) ?? String(error));
     if (method === 'VolumeDriver.Get' && !isAboutVolume(request, error)) {
       // dockerd takes any answer but success for "no such volume" and then deletes the volume's labels and
