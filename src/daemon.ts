@@ -23,7 +23,7 @@ import { repeat } from './lib/repeat.ts';
 import { version } from './lib/version.ts';
 import { adminApp } from './servers/admin/admin.ts';
 import { pluginApp } from './servers/docker/volume-driver.ts';
-import { httpServer } from './servers/http.ts';
+import { drain, httpServer } from './servers/http.ts';
 
 /** What is served, and what works behind it. */
 export interface Faces {
@@ -170,18 +170,6 @@ async function listenOnTcp(
   const close = await listenTcp(server, address);
   servers.push(() => drain(server, close));
   return `tcp://${address}${tls === undefined ? ' (no TLS)' : ''}`;
-}
-
-/** Longest time that requests under way are waited for when the daemon ends, in milliseconds. */
-const drainMs = 10_000;
-
-async function drain(server: Server, close: () => Promise<void>): Promise<void> {
-  // Engines keep a connection for their next request after the one that we still answer.
-  const idle = setInterval(() => server.closeIdleConnections(), 50);
-  const timer = setTimeout(() => server.closeAllConnections(), drainMs);
-  await close();
-  clearInterval(idle);
-  clearTimeout(timer);
 }
 
 function statusOf(faces: Faces, addresses: ReadonlyMap<string, readonly string[]>): () => StatusView {

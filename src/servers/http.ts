@@ -18,3 +18,25 @@ export function httpServer(app: Express, tls?: TlsMaterial): Server {
   if (tls === undefined) return createServer(timeouts, app);
   return createTlsServer({ ...timeouts, ...tls, requestCert: true, rejectUnauthorized: true }, app);
 }
+
+/** How long a connection stays open without a request when the daemon ends, in milliseconds. */
+const leaveMs = 250;
+
+/** Longest time that requests under way are waited for then, in milliseconds. */
+const drainMs = 10_000;
+
+/**
+ * Ends a server: nobody can connect any more, requests under way are answered, and so are those that arrive on a
+ * connection that an engine has kept; each answer then says that it is the last. A request that arrives just as its
+ * connection is closed would fail, and dockerd repeats it without its body.
+ * @param close stops listening, and resolves when the last connection is closed
+ */
+export async function drain(server: Server, close: () => Promise<void>): Promise<void> {
+  server.prependListener('request', (_request, response) => response.setHeader('Connection', 'close'));
+  const closing = close();
+  const idle = setInterval(() => server.closeIdleConnections(), leaveMs);
+  const timer = setTimeout(() => server.closeAllConnections(), drainMs);
+  await closing;
+  clearInterval(idle);
+  clearTimeout(timer);
+}
