@@ -26,6 +26,8 @@ const allLevels = ['error', 'warn', 'info', 'debug'];
  * output, since an engine logs as an error whatever its managed plugins write to standard error.
  */
 export function createLogger({ level, format }: LogOptions, managed: boolean): RootLogger {
+  // Whoever reads our messages may end before us, and be replaced.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const asText = format === 'text' || (format === 'auto' && process.stderr.isTTY === true);
   return winston.createLogger({
     level,
