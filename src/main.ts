@@ -9,6 +9,7 @@ import { Catalog, checkRecords } from './core/volumes/catalog.ts';
 import { Copies } from './core/volumes/copies.ts';
 import { Creator } from './core/volumes/creator.ts';
 import type { Driver } from './core/volumes/driver.ts';
+import { requireFormerRoot } from './core/volumes/former-root.ts';
 import { Inventory } from './core/volumes/inventory.ts';
 import { Keeper } from './core/volumes/keeper.ts';
 import { Meter } from './core/volumes/meter.ts';
@@ -146,6 +147,7 @@ async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup):
     log: log.child({ part: 'keeper' }),
   });
   await catalog.load();
+  if (config.managed) await requireFormerRoot(catalog, publisher);
   const state = { store, catalog, pools, publisher, service, clock };
   return { config, log, drivers, copies, service, inventory, meter, keeper, trash, state };
 }

@@ -104,6 +104,11 @@ export class Publisher {
     await step('mountpoint.remove', () => this.#mountPoints.removeDirectory(name));
   }
 
+  /** The volumes that have a mount point. */
+  async prepared(): Promise<readonly Place[]> {
+    return (await this.#mountPoints.list('.')).flatMap(placeOf);
+  }
+
   /** The volumes that are mounted now. */
   async published(): Promise<readonly Place[]> {
     const prefix = `${this.#mountPoints.path}/`;

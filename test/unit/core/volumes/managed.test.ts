@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { Aborted, Unimplemented } from '../../../../src/errors/errors.ts';
+import { requireFormerRoot } from '../../../../src/core/volumes/former-root.ts';
+import { Aborted, FailedPrecondition, Unimplemented } from '../../../../src/errors/errors.ts';
 import { rejection } from '../../../support/rejection.ts';
 import { Host, hostWithVolume, mountId, volumeName } from '../../../support/world.ts';
 
@@ -43,6 +44,21 @@ describe('S12 a daemon that runs as a managed plugin', () => {
     await last.keeper.resume();
     await last.copies.settle(seeded, 5_000);
     expect(last.inventory.volume(seeded).phase).to.equal('Ready');
+  });
+
+  it('does not take another, empty root for its own, in which every volume would be gone', async () => {
+    const before = await new Host().start({ managed: true });
+    await before.service.create(seeded, before.driver, {});
+    await requireFormerRoot(before.catalog, before.publisher);
+
+    const emptyRoot = await new Host().start({ managed: true });
+    await requireFormerRoot(emptyRoot.catalog, emptyRoot.publisher);
+    const error = await rejection(requireFormerRoot(emptyRoot.catalog, before.publisher));
+    expect(error).to.be.instanceOf(FailedPrecondition);
+    expect(error.message).to.include('docker plugin set NAME data.source=');
+
+    await before.service.remove(seeded, 'engine');
+    await requireFormerRoot(before.catalog, before.publisher);
   });
 
   it('leaves its mount points to the engine, which deletes them with the plugin', async () => {
