@@ -63,7 +63,9 @@ function exitOf(
       signal.removeEventListener('abort', kill);
       const missing = errorCode(error) === 'ENOENT';
       reject(
-        missing ? new Unimplemented(`${program} is not installed`) : fromNodeError(error, `run ${program}`),
+        missing
+          ? new Unimplemented(`${program} is not installed; install the package that has it`)
+          : fromNodeError(error, `run ${program}`),
       );
     });
     child.once('close', (code, signalName) => {

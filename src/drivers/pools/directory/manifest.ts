@@ -26,7 +26,9 @@ export function readManifest(number: VolumeNumber, text: string | undefined): Fo
 function parseManifest(number: VolumeNumber, raw: unknown): VolumeManifest {
   const { version, name, driver, options, createdAt, ...rest } = (raw ?? {}) as Record<string, unknown>;
   if (version !== 1)
-    throw new InvalidArgument(`version ${JSON.stringify(version)} is not known to this varve`);
+    throw new InvalidArgument(
+      `version ${JSON.stringify(version)} is not known to this varve; run the one that wrote it`,
+    );
   if (parseVolumeNumber(rest['number']) !== number)
     throw new InvalidArgument('it belongs to another volume number');
   const time = timestamp.safeParse(createdAt);
