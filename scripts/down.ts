@@ -7,6 +7,7 @@ import { ask } from './lib/http.ts';
 import { mountsBelow, unmountBelow } from './lib/mounts.ts';
 import { stateDirectory } from './lib/paths.ts';
 import { end, isAlive } from './lib/proc.ts';
+import { registryDown } from './lib/registry.ts';
 import { engineProcesses, removeEngine } from './lib/remove-engine.ts';
 import { type DaemonPaths, engineDirectory, readState, type UpState } from './lib/state.ts';
 
@@ -21,9 +22,11 @@ async function main(): Promise<void> {
     console.log('Stopped the private engine, with its containers.');
   }
   if (daemon !== undefined && paths !== undefined) await stopDaemon(daemon, paths);
+  if (state.registry !== undefined) console.log(await registryDown());
   await verify(paths);
   await rm(stateDirectory, { recursive: true, force: true });
-  console.log(engine === undefined ? 'Nothing was up.' : farewell(state));
+  if (engine !== undefined) console.log(farewell(state));
+  else if (state.registry === undefined) console.log('Nothing was up.');
 }
 
 /** The state, without a daemon that has ended since and whose place another one has taken. */

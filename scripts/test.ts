@@ -4,16 +4,18 @@ import { parseArgs } from 'node:util';
 import { messageOf } from '../src/errors/errors.ts';
 import { leftovers, takeSnapshot } from '../test/support/leftovers.ts';
 import { check, checks } from './lib/checks.ts';
+import { type Lane, laneName, lanes, prepareLane } from './lib/lanes.ts';
 import { installPackages } from './lib/packages.ts';
 import { repository } from './lib/paths.ts';
 import { signalAll } from './lib/process.ts';
-import { badSkips, slowest, summarize, type TestResult } from './lib/results.ts';
+import { duration, failuresOf, indent, slowest } from './lib/report.ts';
+import { badSkips, onEngine, summaryLine, type TestResult } from './lib/results.ts';
 import { coverage, parseRules, rulesIn, testedRules } from './lib/rules.ts';
 import { runSuite, type SuiteName, suiteNames } from './lib/suites.ts';
 
 const usage = `scripts/test [--only ${suiteNames.join('|')}] [--long] [--ci]
 
-Runs every check and every test; says at the end 'N passed, N failed, N skipped'.
+Runs every check and every test, the end-to-end tests on one engine after the other; says at the end 'N passed, N failed, N skipped'.
   --only SUITE  build and run this suite alone
   --long        also the repetitions: hundreds of fuzz seeds, many power cuts
   --ci          a skipped test is a failure, except in the lanes that scripts/lib/results.ts names`;
@@ -21,10 +23,13 @@ Runs every check and every test; says at the end 'N passed, N failed, N skipped'
 const packages = [
   ...['docker.io', 'busybox-static', 'fio', 'e2fsprogs', 'xfsprogs', 'btrfs-progs'],
   ...['util-linux', 'mount', 'tar', 'openssl', 'attr', 'procps', 'socat'],
+  ...['podman', 'docker-compose', 'docker-registry', 'debootstrap', 'binutils'],
 ];
 
 const problems: string[] = [];
 const results: TestResult[] = [];
+/** What happened on each engine. */
+const engineLines: string[] = [];
 
 /** Runs one step, with its name and time on a line; what it returns or throws fails the run. */
 async function step(name: string, act: () => Promise<string | undefined>): Promise<void> {
@@ -41,10 +46,36 @@ async function step(name: string, act: () => Promise<string | undefined>): Promi
 async function runTests(name: SuiteName, long: boolean): Promise<string | undefined> {
   const ran = await runSuite(name, long ? 360 : 20);
   results.push(...ran.results);
-  const failures = ran.results.filter(result => result.outcome === 'failed');
-  const texts = failures.map(({ title, message }) => `${title}\n${indent(message)}`);
-  if (ran.problem !== undefined) texts.push(ran.problem);
-  return texts.length === 0 ? undefined : texts.join('\n');
+  return failuresOf(ran);
+}
+
+/** The engine of a lane, which fails the run when it does not run; an extra one counts as one skipped test then. */
+async function engineOf(lane: Lane): Promise<string | undefined> {
+  try {
+    return await prepareLane(lane);
+  } catch (error) {
+    const message = `${laneName(lane)}: ${messageOf(error)}`;
+    const line = `!!! NOTHING WAS TESTED ON ${message}`;
+    engineLines.push(line);
+    if (lane.isExtra) {
+      console.log(line);
+      results.push({ title: 'the end-to-end tests', file: '', outcome: 'skipped', message, ms: 0 });
+    } else await step(laneName(lane), () => Promise.resolve(line));
+    return undefined;
+  }
+}
+
+async function runOnEngine(lane: Lane, long: boolean): Promise<void> {
+  const engine = await engineOf(lane);
+  if (engine === undefined) return;
+  await step(`e2e tests on ${engine}`, async () => {
+    const began = performance.now();
+    const ran = await runSuite('e2e', long ? 360 : 20, lane.suite);
+    const own = onEngine(engine, ran.results);
+    results.push(...own);
+    engineLines.push(`${engine}: ${summaryLine(own)} in ${duration(performance.now() - began)}`);
+    return failuresOf({ ...ran, results: own });
+  });
 }
 
 async function checkRules(only: boolean): Promise<string | undefined> {
@@ -68,19 +99,8 @@ function printSummary(began: number): void {
   for (const { title, ms } of slowest(results, 10)) console.log(`  ${duration(ms)}  ${title}`);
   if (problems.length > 0) console.log(`Failed steps: ${problems.join(', ')}`);
   console.log(`Took ${duration(performance.now() - began)}.`);
-  const total = summarize(results);
-  console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
-}
-
-function duration(ms: number): string {
-  const seconds = ms / 1_000;
-  return seconds < 60
-    ? `${seconds.toFixed(1)} s`
-    : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-}
-
-function indent(text: string): string {
-  return text.replaceAll(/^/gm, '    ');
+  for (const line of engineLines) console.log(line);
+  console.log(summaryLine(results));
 }
 
 async function main(): Promise<void> {
@@ -97,6 +117,8 @@ async function main(): Promise<void> {
   if (selected.length === 0) throw new Error(`there is no suite ${values.only}\n${usage}`);
   process.env.PATH = [join(repository, 'node_modules/.bin'), process.env.PATH].join(delimiter);
   if (values.long) process.env.VARVE_LONG = '1';
+  // Each lane gets its own.
+  delete process.env.VARVE_ENGINE_SUITE;
 
   // An interrupted suite still cleans up in its hooks.
   process.once('SIGTERM', () => signalAll('SIGINT')).once('SIGINT', () => problems.push('interrupted'));
@@ -107,7 +129,10 @@ async function main(): Promise<void> {
     for (const [name, command, ...args] of checks) await step(name, () => check(command, args));
   }
   const before = takeSnapshot();
-  for (const name of selected) await step(`${name} tests`, () => runTests(name, values.long));
+  for (const name of selected) {
+    if (name !== 'e2e') await step(`${name} tests`, () => runTests(name, values.long));
+    else for (const lane of lanes) await runOnEngine(lane, values.long);
+  }
   await step('nothing left behind', async () => listed(leftovers(before)));
   await step('skips', async () => listed(badSkips(results, values.ci)));
   await step('rules with a test', () => checkRules(values.only !== undefined));

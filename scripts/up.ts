@@ -1,5 +1,4 @@
 import { parseArgs } from 'node:util';
-import { Listr } from 'listr2';
 import { FailedPrecondition, messageOf } from '../src/errors/errors.ts';
 import { ensureBusyboxImage } from './lib/busybox.ts';
 import { daemonAnswers, daemonPaths, quote, startDaemon, varve, writeCommand } from './lib/daemon.ts';
@@ -9,6 +8,7 @@ import { installPackages } from './lib/packages.ts';
 import { repository } from './lib/paths.ts';
 import { must, run } from './lib/process.ts';
 import { binDirectory, readState, remember, type UpState } from './lib/state.ts';
+import { runSteps } from './lib/steps.ts';
 
 const usage = `scripts/up [--env]
 
@@ -76,31 +76,13 @@ async function demonstrate(): Promise<string> {
 }
 
 async function everything(): Promise<void> {
-  const steps: [string, (onProgress: (text: string) => void) => Promise<string>][] = [
+  await runSteps([
     ['Building varve', build],
     ['Container engine', engine],
     ['Image busybox', image],
     ['Daemon', daemon],
     ['Two containers share a volume', demonstrate],
-  ];
-  let failure: unknown;
-  const tasks = steps.map(([title, act]) => ({
-    title,
-    task: async (_: unknown, task: { title: string; output: string }) => {
-      try {
-        task.title = `${title}: ${await act(text => {
-          task.output = text;
-        })}`;
-      } catch (error) {
-        failure = error;
-        throw new Error('see below');
-      }
-    },
-  }));
-  const list = new Listr(tasks, { fallbackRenderer: 'simple', rendererOptions: { showErrorMessage: false } });
-  await list.run().catch((error: unknown) => {
-    throw failure ?? error;
-  });
+  ]);
   console.log(await farewell());
 }
 

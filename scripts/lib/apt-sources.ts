@@ -11,18 +11,23 @@ export interface Source {
 
 /** A source list, in the deb822 style, for one suite on the mirrors that this machine uses for its own. */
 export async function sourcesOf(suite: string): Promise<string> {
-  const own = /^VERSION_CODENAME=(\S+)$/m.exec(await readFile('/etc/os-release', 'utf8'))?.[1] ?? 'stable';
-  const base = (await machineSources()).find(source => source.suites.includes(own));
-  if (base === undefined)
-    throw new NotFound(`no source of this machine has the suite ${own}; see /etc/apt/sources.list.d`);
+  const { source } = await ownSource();
   return [
     'Types: deb',
-    `URIs: ${base.uris}`,
+    `URIs: ${source.uris}`,
     `Suites: ${suite}`,
     'Components: main',
-    ...base.options,
+    ...source.options,
     '',
   ].join('\n');
+}
+
+/** The suite that this machine runs, and an archive that has it. @throws NotFound when no source names it */
+export async function ownSource(): Promise<{ readonly suite: string; readonly source: Source }> {
+  const suite = /^VERSION_CODENAME=(\S+)$/m.exec(await readFile('/etc/os-release', 'utf8'))?.[1] ?? 'stable';
+  const source = (await machineSources()).find(({ suites }) => suites.includes(suite));
+  if (source !== undefined) return { suite, source };
+  throw new NotFound(`no source of this machine has the suite ${suite}; see /etc/apt/sources.list.d`);
 }
 
 async function machineSources(): Promise<readonly Source[]> {

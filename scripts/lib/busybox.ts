@@ -23,8 +23,8 @@ export async function ensureBusyboxImage(socket: string): Promise<boolean> {
   return true;
 }
 
-/** The image as a tar, made at first need. */
-async function busyboxTar(): Promise<string> {
+/** The root file system of the image as a tar, made at first need. @returns its path */
+export async function busyboxTar(): Promise<string> {
   const { size, mtimeMs } = await stat(program);
   const cache = join(stateDirectory, 'cache');
   const tar = join(cache, `busybox-${size}-${Math.trunc(mtimeMs)}.tar`);

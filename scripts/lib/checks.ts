@@ -15,6 +15,7 @@ export const checks: readonly (readonly [name: string, ...command: [string, ...s
     'test',
     'bench',
     'scripts',
+    'plugin',
   ],
   ['import arrows', 'depcruise', '--config', '.dependency-cruiser.cjs', 'src'],
   ['dead files and exports', 'knip'],

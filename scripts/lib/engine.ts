@@ -15,6 +15,8 @@ export interface EngineOptions {
   readonly binDir?: string | undefined;
   /** Further arguments of dockerd. */
   readonly args?: readonly string[] | undefined;
+  /** How long it may take to answer; it waits for the plugins of the volumes that it knows. By default 60 s. */
+  readonly readyMs?: number | undefined;
 }
 
 /** Where a private engine keeps what it has. */
@@ -59,7 +61,7 @@ export async function launchEngine(options: EngineOptions): Promise<ProcessId> {
   closeSync(log);
   const failure = new Promise<never>((_, reject) => child.on('error', reject));
   child.unref();
-  return Promise.race([failure, ready(child.pid, files)]);
+  return Promise.race([failure, ready(child.pid, files, options.readyMs ?? 60_000)]);
 }
 
 function dockerdArguments(files: EngineFiles, more: readonly string[]): string[] {
@@ -76,10 +78,10 @@ function dockerdArguments(files: EngineFiles, more: readonly string[]): string[]
   ];
 }
 
-async function ready(pid: number | undefined, files: EngineFiles): Promise<ProcessId> {
+async function ready(pid: number | undefined, files: EngineFiles, readyMs: number): Promise<ProcessId> {
   const id = pid === undefined ? undefined : identify(pid);
   if (id === undefined) return broken(files, 'ended at once');
-  const answer = await until('dockerd to answer', 60_000, async () => {
+  const answer = await until('dockerd to answer', readyMs, async () => {
     if (!isAlive(id)) return 'ended before it answered';
     return (await engineAnswers(files.socket)) && 'ready';
   }).catch(messageOf);

@@ -1,6 +1,7 @@
 import { FailedPrecondition } from '../../src/errors/errors.ts';
 import { isWithin, parseMountinfo, readMountinfo } from '../../src/host/linux/mountinfo.ts';
 import { run } from './process.ts';
+import { until } from './wait.ts';
 
 /** The mount points of this mount namespace, oldest first. */
 export function mountPoints(): readonly string[] {
@@ -14,17 +15,22 @@ export function mountsBelow(directory: string): readonly string[] {
     .reverse();
 }
 
-/** Unmounts everything on a directory and below it. @throws FailedPrecondition that names what stays */
+/**
+ * Unmounts everything on a directory and below it. A container that starts elsewhere copies the mount namespace,
+ * and until it has made its copy private the kernel says that a shared mount is busy.
+ * @throws FailedPrecondition that names what stays
+ */
 export async function unmountBelow(directory: string): Promise<void> {
   let reason = '';
-  for (const point of mountsBelow(directory)) {
-    const result = await run('umount', [point]);
-    if (result.exitCode !== 0) reason = result.stderr.trim();
-  }
-  const left = mountsBelow(directory);
-  if (left.length > 0) {
-    throw new FailedPrecondition(
-      `still mounted: ${left.join(', ')} (${reason}); end what uses it, then repeat`,
-    );
-  }
+  const tryAll = async (): Promise<boolean> => {
+    for (const point of mountsBelow(directory)) {
+      const result = await run('umount', [point]);
+      if (result.exitCode !== 0) reason = result.stderr.trim();
+    }
+    return mountsBelow(directory).length === 0;
+  };
+  await until('nothing to be mounted', 5_000, tryAll).catch(() => {
+    const left = mountsBelow(directory).join(', ');
+    throw new FailedPrecondition(`still mounted: ${left} (${reason}); end what uses it, then repeat`);
+  });
 }

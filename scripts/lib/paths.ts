@@ -1,3 +1,4 @@
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 export const repository = join(import.meta.dirname, '../..');
@@ -6,3 +7,5 @@ export const stateDirectory = join(repository, '.varve');
 /** The Node that package-lock.json names: everything of ours runs under it. */
 export const nodeBinary = join(repository, 'node_modules/node/bin/node');
 export const varveScript = join(repository, 'dist/cli/varve.js');
+/** What can be downloaded or made again, for all checkouts of this user. */
+export const cacheDirectory = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'varve');

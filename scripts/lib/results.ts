@@ -9,16 +9,16 @@ export interface TestResult {
   readonly ms: number;
 }
 
-export interface Summary {
-  readonly passed: number;
-  readonly failed: number;
-  readonly skipped: number;
-}
-
-export function summarize(results: readonly TestResult[]): Summary {
+/** Such as `12 passed, 0 failed, 1 skipped`. */
+export function summaryLine(results: readonly TestResult[]): string {
   const count = (outcome: TestResult['outcome']) =>
     results.filter(result => result.outcome === outcome).length;
-  return { passed: count('passed'), failed: count('failed'), skipped: count('skipped') };
+  return `${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped`;
+}
+
+/** The same results with the engine in their titles. */
+export function onEngine(engine: string, results: readonly TestResult[]): readonly TestResult[] {
+  return results.map(result => ({ ...result, title: `[${engine}] ${result.title}` }));
 }
 
 /** Lanes that may be missing, by the start of the reason: Debian's unstable suite changes under us. */
@@ -35,8 +35,4 @@ export function badSkips(results: readonly TestResult[], ci: boolean): readonly 
       ({ title, message }) =>
         `${title}: ${message === '' ? 'no reason given; use skip(this, reason)' : message}`,
     );
-}
-
-export function slowest(results: readonly TestResult[], count: number): readonly TestResult[] {
-  return results.toSorted((a, b) => b.ms - a.ms).slice(0, count);
 }

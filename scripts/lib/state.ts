@@ -13,6 +13,8 @@ export interface UpState {
   /** Absent when a daemon that we did not start serves. */
   readonly daemon?: ProcessId;
   readonly paths?: DaemonPaths;
+  /** The registry of `scripts/engines registry up`. */
+  readonly registry?: ProcessId;
 }
 
 /** Where the daemon keeps what it has. */

@@ -7,6 +7,8 @@ import type { TestResult } from './results.ts';
 
 export interface Suite {
   readonly files: readonly string[];
+  /** Those that run on every engine, and not on the first alone. */
+  readonly engineFiles?: readonly string[];
   /** Longest time for one test that does not set its own, in seconds. */
   readonly testSeconds: number;
 }
@@ -15,7 +17,11 @@ const suites = {
   unit: { files: ['test/unit/**/*.test.ts', 'test/tidy/**/*.test.ts'], testSeconds: 20 },
   integration: { files: ['test/integration/**/*.test.ts'], testSeconds: 30 },
   crash: { files: ['test/crash/**/*.test.ts'], testSeconds: 120 },
-  e2e: { files: ['test/e2e/**/*.test.ts'], testSeconds: 120 },
+  e2e: {
+    files: ['test/e2e/**/*.test.ts'],
+    engineFiles: ['test/e2e/engines/**/*.test.ts'],
+    testSeconds: 120,
+  },
 } as const satisfies Record<string, Suite>;
 
 export type SuiteName = keyof typeof suites;
@@ -27,13 +33,19 @@ export interface SuiteRun {
   readonly problem: string | undefined;
 }
 
-/** Runs one suite in a process of its own, for so many minutes at most. */
-export async function runSuite(name: SuiteName, minutes: number): Promise<SuiteRun> {
+/**
+ * Runs one suite in a process of its own, for so many minutes at most. With the name of a Debian suite it runs on
+ * that suite's engine, and only what runs on every engine.
+ */
+export async function runSuite(name: SuiteName, minutes: number, engineSuite?: string): Promise<SuiteRun> {
+  const suite: Suite = suites[name];
+  const files = engineSuite === undefined ? suite.files : (suite.engineFiles ?? []);
   const scratch = await mkdtemp(join(tmpdir(), 'varve-results-'));
   const output = join(scratch, 'results.json');
   try {
-    const ran = await run(nodeBinary, mochaArguments(suites[name], output), {
+    const ran = await run(nodeBinary, mochaArguments(files, suite.testSeconds, output), {
       cwd: repository,
+      env: { ...process.env, LC_ALL: 'C', ...(engineSuite && { VARVE_ENGINE_SUITE: engineSuite }) },
       timeoutMs: minutes * 60_000,
       onOutput: text => process.stdout.write(text),
     });
@@ -47,14 +59,14 @@ export async function runSuite(name: SuiteName, minutes: number): Promise<SuiteR
   }
 }
 
-function mochaArguments(suite: Suite, output: string): string[] {
+function mochaArguments(files: readonly string[], testSeconds: number, output: string): string[] {
   return [
     join(repository, 'node_modules/mocha/bin/mocha.js'),
     ...['--reporter', join(repository, 'test/support/reporter.ts'), '--reporter-option', `output=${output}`],
-    ...['--timeout', String(suite.testSeconds * 1_000)],
+    ...['--timeout', String(testSeconds * 1_000)],
     // Without this mocha would add the files of its configuration.
     ...['--no-config', '--extension', 'ts', '--forbid-only'],
-    ...suite.files,
+    ...files,
   ];
 }
 

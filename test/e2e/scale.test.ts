@@ -120,7 +120,11 @@ describe('many volumes', function () {
           await docker(other, 'volume', 'create', '-d', daemon.driver, '--label', `of=${name}`, name);
         }
         await daemon.stop();
-        show(`dockerd restart, varve absent, ${known} volumes known`, await other.restart(), 'ms');
+        show(
+          `dockerd restart, varve absent, ${known} volumes known`,
+          await other.restart(known * 20_000),
+          'ms',
+        );
         await daemon.start();
         for (const name of mine) {
           expect(

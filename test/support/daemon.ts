@@ -48,7 +48,7 @@ export interface TestDaemon {
   /** How often each plugin call came so far: `Mount`, `Activate` and so on. */
   calls(): Readonly<Record<string, number>>;
   /** Starts it again on what it has, after `stop`, `kill9` or a fault. */
-  start(): Promise<void>;
+  start(options?: StartOptions): Promise<void>;
   /** Waits until it has ended by itself. */
   ended(): Promise<{ readonly code: number | null; readonly signal: string | null }>;
   /** SIGTERM, and waits. */
@@ -56,6 +56,13 @@ export interface TestDaemon {
   kill9(): Promise<void>;
   /** Ends it and leaves nothing. */
   dispose(): Promise<void>;
+}
+
+export interface StartOptions {
+  /** The program to run from now on, as after an upgrade; without it, the one of the first start. */
+  readonly program?: keyof typeof programs;
+  /** Sockets that are passed as systemd does it (sd_listen_fds(3)): file descriptors by name. */
+  readonly passed?: Readonly<Record<string, number>>;
 }
 
 export interface TestDaemonOptions {
@@ -82,8 +89,7 @@ export async function startDaemon({
   const socket = `/run/docker/plugins/${driver}.sock`;
   const configFile = join(directory, 'config.yaml');
   const faultFile = join(directory, 'faults');
-  const program = shipped ? programs.shipped : programs.source;
-  const faultEnvironment = shipped ? {} : { VARVE_FAULTS: faultFile };
+  const usualProgram = shipped ? 'shipped' : 'source';
   const logFile = join(directory, 'log');
   const { drivers = {}, ...rest } = config as { drivers?: Record<string, object> };
   const defaults = { root, run: join(directory, 'run'), engine: 'none', intervals: { reconcileSeconds: 1 } };
@@ -93,7 +99,8 @@ export async function startDaemon({
   writeFileSync(logFile, '');
   let child: ChildProcess | undefined;
 
-  const passed = () =>
+  const words = (name: keyof typeof programs) => [programs[name], 'daemon', '--config', configFile];
+  const hits = () =>
     existsSync(`${faultFile}.hits`) ? readFileSync(`${faultFile}.hits`, 'utf8').trim().split('\n') : [];
 
   const daemon: TestDaemon = {
@@ -103,7 +110,7 @@ export async function startDaemon({
     },
     log: () => readFileSync(logFile, 'utf8'),
     varve: (...args) =>
-      run(process.execPath, [program, ...args], {
+      run(process.execPath, [programs[usualProgram], ...args], {
         env: { ...environment, ...env, VARVE_SOCKET: adminSocket, VARVE_CONFIG: configFile },
         timeoutMs: 60_000,
       }),
@@ -116,15 +123,16 @@ export async function startDaemon({
           .join(''),
       );
     },
-    hits: () => new Set(passed()),
-    calls: () => countCalls(passed()),
-    async start() {
-      const started = spawn(process.execPath, [program, 'daemon', '--config', configFile], {
-        env: { ...environment, ...env, ...faultEnvironment },
-        stdio: ['ignore', 'ignore', 'pipe'],
+    hits: () => new Set(hits()),
+    calls: () => countCalls(hits()),
+    async start({ program = usualProgram, passed = {} } = {}) {
+      const faults = program === 'shipped' ? {} : { VARVE_FAULTS: faultFile };
+      const started = spawn('sh', ['-c', activation(passed), 'sh', process.execPath, ...words(program)], {
+        env: { ...environment, ...env, ...faults },
+        stdio: ['ignore', 'ignore', 'pipe', ...Object.values(passed)],
       });
       child = started;
-      started.stderr.on('data', (text: Buffer) => appendFileSync(logFile, text));
+      started.stderr?.on('data', (text: Buffer) => appendFileSync(logFile, text));
       await until(`the daemon to answer; its log:\n${daemon.log()}`, 20_000, async () => {
         if (started.exitCode !== null || started.signalCode !== null)
           throw new Error(`the daemon ended:\n${daemon.log()}`);
@@ -160,6 +168,13 @@ export async function startDaemon({
     }
   }
   return daemon;
+}
+
+/** A shell script that runs its arguments in its place, with the variables that systemd sets for passed sockets. */
+function activation(passed: Readonly<Record<string, number>>): string {
+  const names = Object.keys(passed);
+  if (names.length === 0) return 'exec "$@"';
+  return `LISTEN_PID=$$ LISTEN_FDS=${names.length} LISTEN_FDNAMES=${names.join(':')} exec "$@"`;
 }
 
 /** Sends one request to a plugin socket, with the headers that dockerd sends and no Content-Type. */
@@ -198,7 +213,8 @@ function countCalls(points: readonly string[]): Record<string, number> {
   return counts;
 }
 
-function isUp(socketPath: string): Promise<boolean> {
+/** Whether a daemon answers on this admin socket. */
+export function isUp(socketPath: string): Promise<boolean> {
   return new Promise(resolve => {
     const call = request({ socketPath, path: '/v1/status' }, response => {
       response.resume();

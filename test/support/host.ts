@@ -90,7 +90,7 @@ export class TestHost {
   }
 
   volumes(): Promise<readonly VolumeView[]> {
-    return getJson(this.daemon.adminSocket, '/v1/volumes') as Promise<readonly VolumeView[]>;
+    return volumesOf(this.daemon);
   }
 
   /** The names of the volumes of varve that the engine shows. */
@@ -159,6 +159,11 @@ export interface DockerVolume {
   readonly Labels: Readonly<Record<string, string>> | null;
   readonly Options: Readonly<Record<string, string>> | null;
   readonly Status: Readonly<Record<string, unknown>>;
+}
+
+/** The volumes that a daemon has. */
+export function volumesOf(daemon: TestDaemon): Promise<readonly VolumeView[]> {
+  return getJson(daemon.adminSocket, '/v1/volumes') as Promise<readonly VolumeView[]>;
 }
 
 /** Waits until a plugin call has come once more than `before` says. */

@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { parseLine, parseStanza } from '../../scripts/lib/apt-sources.ts';
+import { laneName, lanes } from '../../scripts/lib/lanes.ts';
 import { repository } from '../../scripts/lib/paths.ts';
 import { end, identify, isAlive, isReaped } from '../../scripts/lib/proc.ts';
 import { run } from '../../scripts/lib/process.ts';
-import { badSkips, type TestResult } from '../../scripts/lib/results.ts';
+import { badSkips, onEngine, summaryLine, type TestResult } from '../../scripts/lib/results.ts';
 import { coverage, parseRules, rulesIn } from '../../scripts/lib/rules.ts';
 import { until } from '../../scripts/lib/wait.ts';
 import { leftovers, takeSnapshot } from '../support/leftovers.ts';
@@ -34,14 +35,25 @@ describe('the scripts', () => {
     expect(coverage(rules, new Set(['S5', 'S99'])).problems.join()).to.match(/^a test names S99/);
   });
 
+  const skipped = (message: string): TestResult => ({
+    ...{ title: 't', file: 'f', outcome: 'skipped', message, ms: 0 },
+  });
+
+  it('a title carries its engine, which names no rule', () => {
+    const [result] = onEngine('Docker 26.1.5+dfsg1 (trixie)', [{ ...skipped(''), title: 'S5 shared' }]);
+    expect(result?.title).to.equal('[Docker 26.1.5+dfsg1 (trixie)] S5 shared');
+    expect(rulesIn(result?.title ?? '')).to.deep.equal(['S5']);
+  });
+
+  it('a lane that cannot be had counts as one skipped test', () => {
+    const lane = lanes.find(({ isExtra }) => isExtra);
+    if (lane === undefined) throw new Error('there is no extra lane');
+    const results = [skipped(`${laneName(lane)}: gone`)];
+    expect(summaryLine(results)).to.equal('0 passed, 0 failed, 1 skipped');
+    expect(badSkips(results, true)).to.deep.equal([]);
+  });
+
   it('a skip needs a reason, and in CI an allowed one', () => {
-    const skipped = (message: string): TestResult => ({
-      title: 't',
-      file: 'f',
-      outcome: 'skipped',
-      message,
-      ms: 0,
-    });
     expect(badSkips([skipped('engine of sid: gone'), skipped('not here')], false)).to.deep.equal([]);
     expect(badSkips([skipped('')], false)).to.have.lengthOf(1);
     expect(badSkips([skipped('engine of sid: gone'), skipped('not here')], true)).to.deep.equal([

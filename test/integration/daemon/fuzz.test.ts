@@ -2,11 +2,11 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { until } from '../../scripts/lib/wait.ts';
-import { type Answer, startDaemon, type TestDaemon } from '../support/daemon.ts';
-import { Scratch } from '../support/host-scratch.ts';
-import { rejection } from '../support/rejection.ts';
-import { snapshotTree } from '../support/tree-snapshot.ts';
+import { until } from '../../../scripts/lib/wait.ts';
+import { type Answer, startDaemon, type TestDaemon } from '../../support/daemon.ts';
+import { Scratch } from '../../support/host-scratch.ts';
+import { rejection } from '../../support/rejection.ts';
+import { snapshotTree } from '../../support/tree-snapshot.ts';
 
 const isLong = process.env['VARVE_LONG'] === '1';
 const numRuns = isLong ? 10_000 : 300;

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { expect } from 'chai';
-import { engineFiles } from '../../scripts/lib/engine.ts';
-import { mountsBelow } from '../../scripts/lib/mounts.ts';
-import { engineProcesses } from '../../scripts/lib/remove-engine.ts';
-import { startEngine, type TestEngine } from '../support/engine.ts';
+import { engineFiles } from '../../../scripts/lib/engine.ts';
+import { mountsBelow } from '../../../scripts/lib/mounts.ts';
+import { engineProcesses } from '../../../scripts/lib/remove-engine.ts';
+import { startEngine, type TestEngine } from '../../support/engine.ts';
 
 /** All that an engine could leave behind. */
 function remains(directory: string): readonly unknown[] {

@@ -2,11 +2,11 @@ import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { chmod, chown, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { must } from '../../scripts/lib/process.ts';
-import { until } from '../../scripts/lib/wait.ts';
-import { TestHost } from '../support/host.ts';
-import { importImage } from '../support/image.ts';
-import { isGapless, writer } from '../support/writer.ts';
+import { must } from '../../../scripts/lib/process.ts';
+import { until } from '../../../scripts/lib/wait.ts';
+import { TestHost } from '../../support/host.ts';
+import { importImage } from '../../support/image.ts';
+import { isGapless, writer } from '../../support/writer.ts';
 
 describe('a volume of varve, as docker users have it', () => {
   let host: TestHost;
@@ -315,7 +315,7 @@ describe('a volume of varve, as docker users have it', () => {
       await host.createVolume('vol', '-o', `from-path=${source}`);
       expect(performance.now() - began).to.be.lessThan(10_000);
 
-      for (const interrupt of [async () => {}, () => host.daemon.kill9().then(host.daemon.start)]) {
+      for (const interrupt of [async () => {}, () => host.daemon.kill9().then(() => host.daemon.start())]) {
         await interrupt();
         await until('the copy to be held', 10_000, async () => {
           const { progress } = (await host.inspectVolume('vol')).Status;

@@ -1,13 +1,13 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { mountPoints } from '../../scripts/lib/mounts.ts';
-import { must } from '../../scripts/lib/process.ts';
-import { until } from '../../scripts/lib/wait.ts';
-import { docker, importImage, inContainer, refused, startContainer } from '../support/containers.ts';
-import { startDaemon, type TestDaemon } from '../support/daemon.ts';
-import { startEngine, type TestEngine } from '../support/engine.ts';
-import { Scratch } from '../support/host-scratch.ts';
+import { mountPoints } from '../../../scripts/lib/mounts.ts';
+import { must } from '../../../scripts/lib/process.ts';
+import { until } from '../../../scripts/lib/wait.ts';
+import { docker, importImage, inContainer, refused, startContainer } from '../../support/containers.ts';
+import { startDaemon, type TestDaemon } from '../../support/daemon.ts';
+import { onFirstEngine, startEngine, type TestEngine } from '../../support/engine.ts';
+import { Scratch } from '../../support/host-scratch.ts';
 
 describe('what a container sees of its mounts', function () {
   this.timeout(60_000);
@@ -349,29 +349,35 @@ describe('what a container sees of its mounts', function () {
       return result;
     }
 
-    for (const [name, syntax] of Object.entries(syntaxes)) {
-      for (const { mode, ...expected } of table) {
-        it(`S10 ${name} ${mode}: host to container ${expected.intoContainer}, back ${expected.intoHost}`, async () => {
-          const directory = await newSharedDirectory();
-          const id = await startContainer(engine, [...mayMount, ...syntax(directory, mode)]);
-          expect(await mountOnBothSides(id, directory)).to.deep.equal(expected);
+    // The engine's own binds, without varve.
+    onFirstEngine(() => {
+      for (const [name, syntax] of Object.entries(syntaxes)) {
+        for (const { mode, ...expected } of table) {
+          it(`S10 ${name} ${mode}: host to container ${expected.intoContainer}, back ${expected.intoHost}`, async () => {
+            const directory = await newSharedDirectory();
+            const id = await startContainer(engine, [...mayMount, ...syntax(directory, mode)]);
+            expect(await mountOnBothSides(id, directory)).to.deep.equal(expected);
+          });
+        }
+      }
+    });
+
+    // The engine's own binds, without varve.
+    onFirstEngine(() => {
+      for (const mode of ['shared', 'rshared', 'slave', 'rslave']) {
+        it(`S10 ${mode} is refused for a directory on a mount that is private`, async () => {
+          const directory = await newDirectory();
+          await must('mount', ['-t', 'tmpfs', 'varve-test', directory]);
+          await must('mount', ['--make-private', directory]);
+          const args = ['--rm', '--network', 'none', '-v', `${directory}:/data:${mode}`];
+          const kind = mode.endsWith('shared') ? 'shared' : 'shared or slave';
+          expect(await refused(engine, 'run', ...args, 'busybox', 'true')).to.include(
+            `is mounted on ${directory} but it is not a ${kind} mount`,
+          );
+          await must('umount', [directory]);
         });
       }
-    }
-
-    for (const mode of ['shared', 'rshared', 'slave', 'rslave']) {
-      it(`S10 ${mode} is refused for a directory on a mount that is private`, async () => {
-        const directory = await newDirectory();
-        await must('mount', ['-t', 'tmpfs', 'varve-test', directory]);
-        await must('mount', ['--make-private', directory]);
-        const args = ['--rm', '--network', 'none', '-v', `${directory}:/data:${mode}`];
-        const kind = mode.endsWith('shared') ? 'shared' : 'shared or slave';
-        expect(await refused(engine, 'run', ...args, 'busybox', 'true')).to.include(
-          `is mounted on ${directory} but it is not a ${kind} mount`,
-        );
-        await must('umount', [directory]);
-      });
-    }
+    });
 
     for (const mode of ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave']) {
       it(`S10 ${mode} is refused for a volume`, async () => {
@@ -458,37 +464,40 @@ describe('what a container sees of its mounts', function () {
       await docker(engine, 'rm', '--volumes', id);
     });
 
-    for (const syntax of ['-v', '--mount']) {
-      const bind = (from: string, to: string) =>
-        syntax === '-v' ? ['-v', `${from}:${to}`] : ['--mount', `type=bind,source=${from},target=${to}`];
+    // The engine's own binds, without varve.
+    onFirstEngine(() => {
+      for (const syntax of ['-v', '--mount']) {
+        const bind = (from: string, to: string) =>
+          syntax === '-v' ? ['-v', `${from}:${to}`] : ['--mount', `type=bind,source=${from},target=${to}`];
 
-      for (const image of ['busybox', 'empty', 'full']) {
-        const over = `over ${nameOf(image)} image directory`;
-        it(`S11 ${syntax} bind of an empty host directory ${over}: nothing, on both sides`, async () => {
-          const directory = await newDirectory();
-          expect(await inContainer(engine, bind(directory, '/data'), list, image)).to.equal('');
-          expect(readdirSync(directory)).to.deep.equal([]);
-        });
+        for (const image of ['busybox', 'empty', 'full']) {
+          const over = `over ${nameOf(image)} image directory`;
+          it(`S11 ${syntax} bind of an empty host directory ${over}: nothing, on both sides`, async () => {
+            const directory = await newDirectory();
+            expect(await inContainer(engine, bind(directory, '/data'), list, image)).to.equal('');
+            expect(readdirSync(directory)).to.deep.equal([]);
+          });
 
-        it(`S11 ${syntax} bind of a full host directory ${over}: the host's files`, async () => {
-          const directory = await newDirectory();
-          writeFileSync(join(directory, 'of-host'), 'host\n');
-          expect(await inContainer(engine, bind(directory, '/data'), list, image)).to.equal(
-            './of-host\nhost',
+          it(`S11 ${syntax} bind of a full host directory ${over}: the host's files`, async () => {
+            const directory = await newDirectory();
+            writeFileSync(join(directory, 'of-host'), 'host\n');
+            expect(await inContainer(engine, bind(directory, '/data'), list, image)).to.equal(
+              './of-host\nhost',
+            );
+            expect(readdirSync(directory)).to.deep.equal(['of-host']);
+          });
+        }
+
+        it(`S11 ${syntax} bind of a file hides that file alone`, async () => {
+          const file = join(await newDirectory(), 'file');
+          writeFileSync(file, 'host\n');
+          const script = `${list}; echo changed > /data/of-image`;
+          expect(await inContainer(engine, bind(file, '/data/of-image'), script, 'full')).to.equal(
+            './deep/below\n./of-image\nhost',
           );
-          expect(readdirSync(directory)).to.deep.equal(['of-host']);
+          expect(readFileSync(file, 'utf8')).to.equal('changed\n');
         });
       }
-
-      it(`S11 ${syntax} bind of a file hides that file alone`, async () => {
-        const file = join(await newDirectory(), 'file');
-        writeFileSync(file, 'host\n');
-        const script = `${list}; echo changed > /data/of-image`;
-        expect(await inContainer(engine, bind(file, '/data/of-image'), script, 'full')).to.equal(
-          './deep/below\n./of-image\nhost',
-        );
-        expect(readFileSync(file, 'utf8')).to.equal('changed\n');
-      });
-    }
+    });
   });
 });

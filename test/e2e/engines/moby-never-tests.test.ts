@@ -2,10 +2,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { until } from '../../scripts/lib/wait.ts';
-import { startDaemon } from '../support/daemon.ts';
-import { callsSince, TestHost, untilCalled } from '../support/host.ts';
-import { isGapless, writer } from '../support/writer.ts';
+import { until } from '../../../scripts/lib/wait.ts';
+import { connections } from '../../support/connections.ts';
+import { startDaemon } from '../../support/daemon.ts';
+import { callsSince, TestHost, untilCalled } from '../../support/host.ts';
+import { isGapless, writer } from '../../support/writer.ts';
 
 /** Labels and options of a volume live in dockerd alone, which deletes them at the first doubt. */
 const labelled = ['--label', 'team=storage', '--opt', 'mode=0750'];
@@ -224,13 +225,3 @@ describe('dockerd with --live-restore', () => {
     });
   }
 });
-
-/**
- * How many connections a socket has (proc(5), `/proc/net/unix`: state 03 is connected). The table shows the name
- * it was bound to, before it was moved into place, which differs in the end.
- */
-function connections(socket: string): number {
-  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
-  const ours = lines.filter(line => line.includes(` ${socket.slice(0, -1)}`));
-  return ours.filter(line => / 03 +\d+ /.test(line)).length;
-}

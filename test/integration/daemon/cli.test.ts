@@ -3,13 +3,13 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { parse } from 'yaml';
-import { quote } from '../../scripts/lib/daemon.ts';
-import { varveScript } from '../../scripts/lib/paths.ts';
-import { childrenOf, commandLine } from '../../scripts/lib/proc.ts';
-import { must, type Result, run } from '../../scripts/lib/process.ts';
-import { until } from '../../scripts/lib/wait.ts';
-import { startDaemon, type TestDaemon } from '../support/daemon.ts';
-import { Scratch } from '../support/host-scratch.ts';
+import { quote } from '../../../scripts/lib/daemon.ts';
+import { varveScript } from '../../../scripts/lib/paths.ts';
+import { childrenOf, commandLine } from '../../../scripts/lib/proc.ts';
+import { must, type Result, run } from '../../../scripts/lib/process.ts';
+import { until } from '../../../scripts/lib/wait.ts';
+import { startDaemon, type TestDaemon } from '../../support/daemon.ts';
+import { Scratch } from '../../support/host-scratch.ts';
 
 describe('the varve command and a running daemon', function () {
   this.timeout(60_000);

@@ -1,9 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { until } from '../../scripts/lib/wait.ts';
-import { startDaemon } from '../support/daemon.ts';
-import { callsSince, TestHost } from '../support/host.ts';
+import { until } from '../../../scripts/lib/wait.ts';
+import { startDaemon } from '../../support/daemon.ts';
+import { callsSince, TestHost } from '../../support/host.ts';
 
 /**
  * The cases of moby's own suite for volume plugins (integration-cli/docker_cli_external_volume_driver_test.go), each

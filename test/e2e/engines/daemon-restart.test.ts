@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { until } from '../../scripts/lib/wait.ts';
-import { TestHost } from '../support/host.ts';
-import { isGapless, writer } from '../support/writer.ts';
+import { until } from '../../../scripts/lib/wait.ts';
+import { TestHost } from '../../support/host.ts';
+import { isGapless, writer } from '../../support/writer.ts';
 
 describe('varve ends while containers write', () => {
   let host: TestHost;
@@ -17,11 +17,12 @@ describe('varve ends while containers write', () => {
   const containers = ['one', 'two'];
   const logOf = async (container: string) => join(await host.dataPath(container), 'log');
 
+  const lengthOf = (file: string) => (existsSync(file) ? statSync(file).size : 0);
   /** Waits until each file has become longer. */
   async function untilWritten(files: readonly string[]): Promise<void> {
-    const lengths = files.map(file => readFileSync(file).length);
+    const lengths = files.map(lengthOf);
     await until('the containers to write on', 10_000, () =>
-      files.every((file, index) => readFileSync(file).length > (lengths[index] ?? 0)),
+      files.every((file, index) => lengthOf(file) > (lengths[index] ?? 0)),
     );
   }
 

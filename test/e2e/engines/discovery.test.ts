@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -14,17 +14,18 @@ import { request } from 'node:http';
 import { type RequestOptions, request as tlsRequest } from 'node:https';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { varveScript } from '../../scripts/lib/paths.ts';
-import { until } from '../../scripts/lib/wait.ts';
-import { type Certificate, makeAuthority } from '../support/certificates.ts';
-import { docker, inContainer, refused } from '../support/containers.ts';
-import { environment, post, startDaemon, type TestDaemon } from '../support/daemon.ts';
-import { startEngine, type TestEngine } from '../support/engine.ts';
-import { freePort } from '../support/free-port.ts';
-import { holdSocket } from '../support/held-socket.ts';
-import { Scratch } from '../support/host-scratch.ts';
-import { rejection } from '../support/rejection.ts';
-import { skip } from '../support/skip.ts';
+import { varveScript } from '../../../scripts/lib/paths.ts';
+import { until } from '../../../scripts/lib/wait.ts';
+import { type Certificate, makeAuthority } from '../../support/certificates.ts';
+import { connections } from '../../support/connections.ts';
+import { docker, inContainer, refused } from '../../support/containers.ts';
+import { post, startDaemon, type TestDaemon } from '../../support/daemon.ts';
+import { onFirstEngine, startEngine, type TestEngine } from '../../support/engine.ts';
+import { freePort } from '../../support/free-port.ts';
+import { holdSocket } from '../../support/held-socket.ts';
+import { Scratch } from '../../support/host-scratch.ts';
+import { rejection } from '../../support/rejection.ts';
+import { skip } from '../../support/skip.ts';
 
 /** Where engines look for descriptions of plugins (moby, pkg/plugins/discovery_unix.go). */
 const specDirectories = { spec: '/etc/docker/plugins', json: '/usr/lib/docker/plugins' };
@@ -150,63 +151,70 @@ describe('how engines find varve', function () {
     });
   }
 
-  describe('S12 TLS', () => {
-    const ca = () => readFileSync(server.caFile);
-    const pair = ({ certFile, keyFile }: Certificate) => ({
-      cert: readFileSync(certFile),
-      key: readFileSync(keyFile),
-    });
-
-    it('S12 a client whose certificate the authority signed is answered', async () => {
-      const answer = await postTls(ports.tls, 'Plugin.Activate', { ca: ca(), ...pair(client) });
-      expect(JSON.parse(answer)).to.deep.equal({ Implements: ['VolumeDriver'] });
-    });
-
-    it('S12 a client without a certificate is refused', async () => {
-      const error = await rejection(postTls(ports.tls, 'Plugin.Activate', { ca: ca() }));
-      expect(error.message).to.match(/certificate required|ECONNRESET|socket hang up/i);
-    });
-
-    it('S12 a client whose certificate somebody else signed is refused', async () => {
-      const error = await rejection(postTls(ports.tls, 'Plugin.Activate', { ca: ca(), ...pair(stranger) }));
-      expect(error.message).to.match(/unknown ca|ECONNRESET|socket hang up/i);
-    });
-
-    it('S12 a client that does not speak TLS is refused', async () => {
-      const call = request({ host: '127.0.0.1', port: ports.tls, path: '/Plugin.Activate', method: 'POST' });
-      const outcome = new Promise<string>(resolve => {
-        call.on('response', ({ statusCode }) => resolve(`status ${statusCode}`));
-        call.on('error', ({ message }) => resolve(message));
+  onFirstEngine(() => {
+    describe('S12 TLS', () => {
+      const ca = () => readFileSync(server.caFile);
+      const pair = ({ certFile, keyFile }: Certificate) => ({
+        cert: readFileSync(certFile),
+        key: readFileSync(keyFile),
       });
-      call.end();
-      expect(await outcome).not.to.equal('status 200');
-    });
-  });
 
-  describe('S12 what the configuration refuses', () => {
-    const refusals = [
-      ['tcp without tls', { address: '127.0.0.1:1' }, /has no tls.*insecure: true/],
-      [
-        'tcp without tls where other hosts reach it',
-        { address: '0.0.0.0:1', insecure: true },
-        /without TLS, where other hosts could delete every volume/,
-      ],
-    ] as const;
-    for (const [what, tcp, message] of refusals) {
-      it(`S12 ${what}, before any socket is bound`, async () => {
-        const name = `vtnone${process.pid}`;
-        const other = await startDaemon({ start: false, config: { drivers: { [name]: { tcp } } } });
-        try {
-          const { exitCode, stderr } = await other.varve('daemon');
-          expect(stderr).to.match(message);
-          expect(exitCode).to.equal(2);
-          expect(existsSync(other.socket)).to.equal(false);
-          expect(existsSync(other.adminSocket)).to.equal(false);
-        } finally {
-          await other.dispose();
-        }
+      it('S12 a client whose certificate the authority signed is answered', async () => {
+        const answer = await postTls(ports.tls, 'Plugin.Activate', { ca: ca(), ...pair(client) });
+        expect(JSON.parse(answer)).to.deep.equal({ Implements: ['VolumeDriver'] });
       });
-    }
+
+      it('S12 a client without a certificate is refused', async () => {
+        const error = await rejection(postTls(ports.tls, 'Plugin.Activate', { ca: ca() }));
+        expect(error.message).to.match(/certificate required|ECONNRESET|socket hang up/i);
+      });
+
+      it('S12 a client whose certificate somebody else signed is refused', async () => {
+        const error = await rejection(postTls(ports.tls, 'Plugin.Activate', { ca: ca(), ...pair(stranger) }));
+        expect(error.message).to.match(/unknown ca|ECONNRESET|socket hang up/i);
+      });
+
+      it('S12 a client that does not speak TLS is refused', async () => {
+        const call = request({
+          host: '127.0.0.1',
+          port: ports.tls,
+          path: '/Plugin.Activate',
+          method: 'POST',
+        });
+        const outcome = new Promise<string>(resolve => {
+          call.on('response', ({ statusCode }) => resolve(`status ${statusCode}`));
+          call.on('error', ({ message }) => resolve(message));
+        });
+        call.end();
+        expect(await outcome).not.to.equal('status 200');
+      });
+    });
+
+    describe('S12 what the configuration refuses', () => {
+      const refusals = [
+        ['tcp without tls', { address: '127.0.0.1:1' }, /has no tls.*insecure: true/],
+        [
+          'tcp without tls where other hosts reach it',
+          { address: '0.0.0.0:1', insecure: true },
+          /without TLS, where other hosts could delete every volume/,
+        ],
+      ] as const;
+      for (const [what, tcp, message] of refusals) {
+        it(`S12 ${what}, before any socket is bound`, async () => {
+          const name = `vtnone${process.pid}`;
+          const other = await startDaemon({ start: false, config: { drivers: { [name]: { tcp } } } });
+          try {
+            const { exitCode, stderr } = await other.varve('daemon');
+            expect(stderr).to.match(message);
+            expect(exitCode).to.equal(2);
+            expect(existsSync(other.socket)).to.equal(false);
+            expect(existsSync(other.adminSocket)).to.equal(false);
+          } finally {
+            await other.dispose();
+          }
+        });
+      }
+    });
   });
 
   describe('S12 several drivers on one host', () => {
@@ -253,42 +261,23 @@ describe('how engines find varve', function () {
 
   describe('S12 a socket that systemd passes', () => {
     let other: TestDaemon;
-    let child: ChildProcess | undefined;
     beforeEach(async () => {
       other = await startDaemon({ start: false });
     });
-    afterEach(async () => {
-      await end();
-      await other.dispose();
-    });
+    afterEach(() => other.dispose());
 
-    const words = () => [varveScript, 'daemon', '--config', join(other.directory, 'config.yaml')];
-    /** Starts the daemon as systemd does: the descriptor is number 3, the variables name the process itself. */
-    function activate(fd: number): void {
-      const script = 'LISTEN_PID=$$ exec "$0" "$@"';
-      const env = { ...environment, LISTEN_FDS: '1', LISTEN_FDNAMES: other.driver };
-      const stdio = ['ignore', 'ignore', 'ignore', fd] as const;
-      child = spawn('sh', ['-c', script, process.execPath, ...words()], { env, stdio: [...stdio] });
-    }
-    async function end(): Promise<void> {
-      if (child === undefined) return;
-      const { exitCode, signalCode } = child;
-      if (exitCode === null && signalCode === null) {
-        child.kill('SIGTERM');
-        await once(child, 'exit');
-      }
-      child = undefined;
-    }
+    const start = (fd: number) => other.start({ passed: { [other.driver]: fd } });
 
     it('S12 a request that was queued before the daemon runs is answered when it starts', async () => {
       const held = holdSocket(other.socket);
       try {
         const queued = docker(engine, 'volume', 'create', '-d', other.driver, 'queued');
-        activate(held.fd);
+        await until('the engine to connect', 20_000, () => connections(other.socket) > 0);
+        await start(held.fd);
         expect(await queued).to.equal('queued');
         expect((await other.varve('status')).stdout).to.include(`systemd socket ${other.driver}`);
       } finally {
-        await end();
+        await other.stop();
         held.close();
       }
     });
@@ -296,16 +285,16 @@ describe('how engines find varve', function () {
     it('S12 the socket stays when the daemon ends, and the next start serves it', async () => {
       const held = holdSocket(other.socket);
       try {
-        activate(held.fd);
+        await start(held.fd);
         expect((await other.plugin('VolumeDriver.Create', { Name: 'v', Opts: null })).status).to.equal(200);
         const { ino } = lstatSync(other.socket);
-        await end();
+        await other.stop();
         expect(lstatSync(other.socket).ino).to.equal(ino);
         const queued = other.plugin('VolumeDriver.List', {});
-        activate(held.fd);
+        await start(held.fd);
         expect((await queued).body).to.deep.equal({ Volumes: [{ Name: 'v', Mountpoint: '' }] });
       } finally {
-        await end();
+        await other.stop();
         held.close();
       }
     });
@@ -313,32 +302,36 @@ describe('how engines find varve', function () {
     it('S12 systemd-socket-activate starts it at the first request', async function () {
       if (!existsSync('/usr/bin/systemd-socket-activate'))
         skip(this, 'systemd-socket-activate is not installed');
-      const args = [`--listen=${other.socket}`, `--fdname=${other.driver}`, process.execPath, ...words()];
-      child = spawn('systemd-socket-activate', args, { stdio: ['ignore', 'ignore', 'ignore'] });
-      await until('systemd-socket-activate to listen', 10_000, () => existsSync(other.socket));
-      const { body } = await other.plugin('Plugin.Activate');
-      expect(body).to.deep.equal({ Implements: ['VolumeDriver'] });
-      await end();
+      const words = [
+        process.execPath,
+        varveScript,
+        'daemon',
+        '--config',
+        join(other.directory, 'config.yaml'),
+      ];
+      const args = [`--listen=${other.socket}`, `--fdname=${other.driver}`, ...words];
+      const child = spawn('systemd-socket-activate', args, { stdio: ['ignore', 'ignore', 'ignore'] });
+      try {
+        await until('systemd-socket-activate to listen', 10_000, () => existsSync(other.socket));
+        const { body } = await other.plugin('Plugin.Activate');
+        expect(body).to.deep.equal({ Implements: ['VolumeDriver'] });
+      } finally {
+        child.kill('SIGTERM');
+        if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+      }
       expect(statSync(other.socket).isSocket()).to.equal(true);
     });
 
     it('S12 a passed socket that no driver has ends the daemon with its name', async () => {
       const held = holdSocket(join(other.directory, 'odd.sock'));
-      const script = 'LISTEN_PID=$$ exec "$0" "$@"';
-      const env = { ...environment, LISTEN_FDS: '1', LISTEN_FDNAMES: 'odd' };
-      const started = spawn('sh', ['-c', script, process.execPath, ...words()], {
-        env,
-        stdio: ['ignore', 'ignore', 'pipe', held.fd],
-      });
-      let said = '';
-      started.stderr?.on('data', (text: Buffer) => {
-        said += text.toString();
-      });
-      const [code] = await once(started, 'close');
-      held.close();
-      expect(code).to.equal(2);
-      expect(said).to.include('systemd passed a socket named odd, which no driver has');
-      expect(existsSync(other.socket)).to.equal(false);
+      try {
+        const error = await rejection(other.start({ passed: { odd: held.fd } }));
+        expect(error.message).to.include('systemd passed a socket named odd, which no driver has');
+        expect((await other.ended()).code).to.equal(2);
+        expect(existsSync(other.socket)).to.equal(false);
+      } finally {
+        held.close();
+      }
     });
   });
 });

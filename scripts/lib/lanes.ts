@@ -1,0 +1,43 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Internal } from '../../src/errors/errors.ts';
+import { startEngine, type TestEngine } from '../../test/support/engine.ts';
+import { engineBin, engineCache, fetchEngine } from './suite-engines.ts';
+
+/** One engine that the end-to-end tests run on. */
+export interface Lane {
+  /** Debian's suite that the engine is from; undefined for the installed engine. */
+  readonly suite: string | undefined;
+  /** Changes under us from day to day: the run goes on without it. */
+  readonly isExtra: boolean;
+}
+
+/** In the order in which they run; tests that need one engine and not all of them run on the first. */
+export const lanes: readonly Lane[] = [
+  { suite: undefined, isExtra: false },
+  { suite: 'trixie', isExtra: false },
+  { suite: 'sid', isExtra: true },
+];
+
+export function laneName({ suite }: Lane): string {
+  return suite === undefined ? 'the installed engine' : `engine of ${suite}`;
+}
+
+/** Starts the engine of a lane, which is fetched at first need. @throws Internal, NotFound, Unavailable */
+export async function startLane({ suite }: Lane): Promise<TestEngine> {
+  if (suite === undefined) return startEngine();
+  if (!existsSync(join(engineCache, suite, 'bin/dockerd'))) await fetchEngine(suite);
+  return startEngine({ binDir: engineBin(suite) });
+}
+
+/** What the engine of a lane is called, with the version that it gives; it has run a container then. */
+export async function prepareLane(lane: Lane): Promise<string> {
+  const engine = await startLane(lane);
+  try {
+    const ran = await engine.docker('run', '--rm', '--network', 'none', 'busybox', 'echo', 'it runs');
+    if (ran.stdout !== 'it runs\n') throw new Internal(`it runs no container: ${ran.stderr.trim()}`);
+    return `Docker ${engine.version} (${lane.suite ?? 'installed'})`;
+  } finally {
+    await engine.stop();
+  }
+}

@@ -1,0 +1,297 @@
+import { createHash } from 'node:crypto';
+import { copyFileSync, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { expect } from 'chai';
+import { buildDeb } from '../../scripts/lib/deb.ts';
+import { must } from '../../scripts/lib/process.ts';
+import { until } from '../../scripts/lib/wait.ts';
+import { parseMountinfo } from '../../src/host/linux/mountinfo.ts';
+import { version } from '../../src/lib/version.ts';
+import { post } from '../support/daemon.ts';
+import { DebianHost } from '../support/debian-host.ts';
+
+const pluginSocket = '/run/docker/plugins/varve.sock';
+const newVersion = '99.0.0-rc.1';
+
+describe('the Debian package', function () {
+  this.timeout(240_000);
+  let packages: string;
+  let host: DebianHost;
+  const debs = { old: '', new: '' };
+
+  before(async () => {
+    packages = await mkdtemp(join(tmpdir(), 'varve-debs-'));
+    const compression = 'none';
+    const [older, newer, tree] = await Promise.all([
+      buildDeb(packages, { version, compression }),
+      buildDeb(packages, { version: newVersion, compression }),
+      DebianHost.make(['systemd', 'libstdc++6', 'e2fsprogs']),
+    ]);
+    host = tree;
+    for (const [name, path] of [['old', older] as const, ['new', newer] as const]) {
+      debs[name] = `/root/${basename(path)}`;
+      copyFileSync(path, join(host.tree, debs[name]));
+    }
+  });
+  after(async () => {
+    await host?.dispose();
+    await rm(packages, { recursive: true, force: true });
+  });
+
+  it('S14 holds the program and nothing that only its makers need', async () => {
+    const { stdout } = await must('dpkg-deb', ['--contents', join(packages, basename(debs.old))]);
+    const paths = stdout.split('\n').map(line => line.split(/\s+/)[5] ?? '');
+    expect(paths).to.include.members([
+      './usr/bin/varve',
+      './usr/lib/varve/bin/node',
+      './etc/varve/config.yaml',
+    ]);
+    expect(paths.filter(path => /\.(ts|map|test\.js|deb|gyp|cc|cpp)$/.test(path))).to.deep.equal([]);
+    expect(stdout).not.to.match(/^(?!.* root\/root )./m);
+  });
+
+  it('S14 is the same byte for byte when it is built again', async () => {
+    const again = await mkdtemp(join(packages, 'again-'));
+    const built = await buildDeb(again, { version, compression: 'none' });
+    expect(digest(built)).to.equal(digest(join(packages, basename(debs.old))));
+  });
+
+  const digest = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
+  const plugin = (method: string, body?: object) => post(host.path(pluginSocket), method, body);
+  /** The same from a process of the host, which the daemon can see as it sees an engine. */
+  const inside = async (method: string, body: object) => {
+    const words = ['--input-type=module', '--eval', caller, pluginSocket, method, JSON.stringify(body)];
+    return { body: JSON.parse(await host.must('/usr/lib/varve/bin/node', ...words)) as unknown };
+  };
+  const dpkg = (...words: string[]) => host.must('dpkg', '--force-unsafe-io', ...words);
+  const show = (unit: string, property: string) =>
+    host.must('systemctl', 'show', '--value', '--property', property, unit);
+  const signal = (name: string) =>
+    host.must('systemctl', 'kill', '--kill-whom=main', `--signal=${name}`, 'varve.service');
+  const mounts = () => parseMountinfo(readFileSync(host.path('/proc/1/mountinfo'), 'utf8'));
+  const volumeFile = '/var/lib/varve/pools/default/1/data/greeting';
+
+  describe('where systemd does not run', () => {
+    afterEach(() => host.stop());
+
+    it('S14 installs, serves at the first request that systemd-socket-activate gets, and is purged', async () => {
+      await host.chroot('dpkg', '--force-unsafe-io', '--install', debs.old);
+      expect(await host.chroot('varve', '--version')).to.equal(version);
+      const name = `--fdname=${unitValue('varve.socket', 'FileDescriptorName')}`;
+      // The daemon refuses to be the first process, which in a container sees no others.
+      await host.start('/usr/bin/sleep', 'infinity');
+      const words = [`--listen=${pluginSocket}`, name, '/usr/bin/varve', 'daemon'];
+      const ended = host.run('/usr/bin/systemd-socket-activate', ...words);
+      await until('the socket', 10_000, () => existsSync(host.path(pluginSocket)));
+      expect((await plugin('Plugin.Activate')).body).to.deep.equal({ Implements: ['VolumeDriver'] });
+      expect(await host.must('varve', 'volume', 'ls', '--quiet')).to.equal('');
+      await host.stop();
+      await ended;
+      await host.chroot('dpkg', '--purge', 'varve');
+      expect(existsSync(join(host.tree, 'var/lib/varve')), 'records without volumes').to.equal(false);
+    });
+  });
+
+  describe('on a host with systemd', () => {
+    before(() => host.boot());
+    after(() => host.stop());
+
+    it('S14 is installed enabled and started, with all that belongs to it', async () => {
+      await dpkg('--install', debs.old);
+      for (const unit of ['varve.socket', 'varve.service']) {
+        expect(await host.must('systemctl', 'is-active', unit), unit).to.equal('active');
+        expect(await host.must('systemctl', 'is-enabled', unit), unit).to.equal('enabled');
+      }
+      expect(await show('varve.service', 'Type')).to.equal('notify');
+      expect(await show('varve.service', 'WatchdogUSec')).to.equal('1min');
+      expect(statSync(host.path(pluginSocket)).mode & 0o777).to.equal(0o600);
+      expect(await host.must('varve', '--version')).to.equal(version);
+      expect(await host.must('varve', 'status')).to.include('systemd socket varve');
+      await host.must('systemd-analyze', 'verify', '--man=no', 'varve.socket', 'varve.service');
+      await host.must('bash', '-n', '/usr/share/bash-completion/completions/varve');
+      const docs = readdirSync(host.path('/usr/share/doc/varve'));
+      expect(docs).to.include.members(['copyright', 'changelog.Debian.gz', 'THIRD-PARTY-LICENSES.gz']);
+      expect(existsSync(host.path('/usr/share/man/man8/varve.8.gz'))).to.equal(true);
+    });
+
+    it('S14 the daemon shares the mount namespace of the host, where its mounts are seen', async () => {
+      const pid = await show('varve.service', 'MainPID');
+      const namespaceOf = (process: string) => readlinkSync(host.path(`/proc/${process}/ns/mnt`));
+      expect(namespaceOf(pid)).to.equal(namespaceOf('1'));
+      await host.must('varve', 'volume', 'create', 'db');
+      host.write(volumeFile, 'kept');
+      const { body } = await inside('VolumeDriver.Mount', { Name: 'db', ID: 'a' });
+      expect(body).to.deep.equal({ Mountpoint: '/var/lib/varve/mnt/default-1' });
+      expect(readFileSync(host.path('/var/lib/varve/mnt/default-1/greeting'), 'utf8')).to.equal('kept');
+    });
+
+    it('S14 a daemon that dies is started again, while calls wait', async () => {
+      const pid = await show('varve.service', 'MainPID');
+      await signal('KILL');
+      await until('its end', 10_000, () => !existsSync(host.path(`/proc/${pid}`)));
+      expect(await statusOnNewConnection(host.path(pluginSocket), 'VolumeDriver.Get')).to.equal(200);
+      await host.must('systemctl', 'is-active', 'varve.socket');
+      await until('another daemon', 10_000, async () => {
+        const now = await show('varve.service', 'MainPID');
+        return now !== '0' && now !== pid;
+      });
+    });
+
+    it('S14 a daemon whose event loop stands still is replaced', async () => {
+      await override('[Service]', 'WatchdogSec=2');
+      await host.must('systemctl', 'restart', 'varve.service');
+      const pid = await show('varve.service', 'MainPID');
+      await until('the watchdog to have been fed', 10_000, async () => {
+        const [fed, ready] = await Promise.all([
+          show('varve.service', 'WatchdogTimestampMonotonic'),
+          show('varve.service', 'ActiveEnterTimestampMonotonic'),
+        ]);
+        return Number(fed) > Number(ready) + 2_500_000;
+      });
+      expect(await show('varve.service', 'MainPID')).to.equal(pid);
+      await signal('STOP');
+      await until('the daemon to be replaced', 20_000, async () => {
+        const now = await show('varve.service', 'MainPID');
+        return now !== '0' && now !== pid && (await show('varve.service', 'ActiveState')) === 'active';
+      });
+      await override();
+    });
+
+    it('S14 an upgrade keeps the socket, the mounts, the data and the settings, and calls wait', async () => {
+      const settings = '# ours\nlog:\n  level: debug\n';
+      host.write('/etc/varve/config.yaml', settings);
+      const socket = statSync(host.path(pluginSocket)).ino;
+      let upgraded = false;
+      let answered = 0;
+      const upgrade = dpkg('--install', debs.new).finally(() => {
+        upgraded = true;
+      });
+      while (!upgraded) {
+        expect(await statusOnNewConnection(host.path(pluginSocket), 'VolumeDriver.Get')).to.equal(200);
+        answered += 1;
+      }
+      await upgrade;
+      expect(answered).to.be.greaterThan(0);
+      expect(statSync(host.path(pluginSocket)).ino).to.equal(socket);
+      expect(await host.must('varve', '--version')).to.equal(newVersion);
+      expect(await host.must('varve', 'status')).to.include(newVersion);
+      expect(readFileSync(host.path('/etc/varve/config.yaml'), 'utf8')).to.equal(settings);
+      expect(readFileSync(host.path('/var/lib/varve/mnt/default-1/greeting'), 'utf8')).to.equal('kept');
+      expect((await inside('VolumeDriver.Unmount', { Name: 'db', ID: 'a' })).body).to.deep.equal({});
+      await until('the unmount', 10_000, () => !isMounted());
+    });
+
+    it('S14 an engine that starts finds the socket, and neither is touched by a restart of the other', async () => {
+      const engine = [
+        '[Service]',
+        `ExecStartPre=/usr/bin/test -S ${pluginSocket}`,
+        'ExecStart=/usr/bin/sleep 600',
+      ];
+      host.write('/run/systemd/system/docker.service', `${engine.join('\n')}\n`);
+      await host.must('systemctl', 'daemon-reload');
+      await host.must('systemctl', 'stop', 'varve.socket');
+      expect(await show('varve.service', 'ActiveState')).to.equal('inactive');
+      expect(existsSync(host.path(pluginSocket))).to.equal(false);
+      await host.must('systemctl', 'start', 'docker.service');
+      expect((await plugin('VolumeDriver.Get', { Name: 'db' })).status).to.equal(200);
+      const pids = () => Promise.all(['varve', 'docker'].map(name => show(`${name}.service`, 'MainPID')));
+      const [varve, docker] = await pids();
+      await host.must('systemctl', 'restart', 'docker.service');
+      const [sameVarve, newDocker] = await pids();
+      expect(sameVarve).to.equal(varve);
+      expect(newDocker).not.to.equal(docker);
+      await host.must('systemctl', 'restart', 'varve.service');
+      const [newVarve, sameDocker] = await pids();
+      expect(newVarve).not.to.equal(varve);
+      expect(sameDocker).to.equal(newDocker);
+      await host.must('systemctl', 'stop', 'docker.service');
+    });
+
+    it('S14 a daemon that cannot start gives its socket up, so that no engine waits for ever', async () => {
+      await override('[Unit]', 'StartLimitBurst=3');
+      await host.must('systemctl', 'stop', 'varve.service');
+      const settings = readFileSync(host.path('/etc/varve/config.yaml'), 'utf8');
+      host.write('/etc/varve/config.yaml', 'rot: /x\n');
+      const error = await plugin('Plugin.Activate').then(() => undefined, String);
+      expect(error).to.match(/ECONNRESET|socket hang up/);
+      await until('the socket to go', 10_000, () => !existsSync(host.path(pluginSocket)));
+      host.write('/etc/varve/config.yaml', settings);
+      await override();
+      await host.must('systemctl', 'reset-failed', 'varve.socket', 'varve.service');
+      await host.must('systemctl', 'start', 'varve.service');
+      expect((await plugin('VolumeDriver.Get', { Name: 'db' })).status).to.equal(200);
+    });
+
+    it('S14 a removal ends the daemon and leaves data, mounts and settings', async () => {
+      await inside('VolumeDriver.Mount', { Name: 'db', ID: 'b' });
+      const pid = await show('varve.service', 'MainPID');
+      await dpkg('--remove', 'varve');
+      expect(existsSync(host.path(`/proc/${pid}`))).to.equal(false);
+      expect(existsSync(host.path(pluginSocket))).to.equal(false);
+      expect(isMounted()).to.equal(true);
+      expect(readFileSync(host.path(volumeFile), 'utf8')).to.equal('kept');
+      expect(existsSync(host.path('/etc/varve/config.yaml'))).to.equal(true);
+    });
+
+    it('S14 a purge removes everything but volumes, and says how they are removed', async () => {
+      const said = await dpkg('--purge', 'varve');
+      for (const path of ['/etc/varve', '/run/varve', '/var/cache/varve', '/usr/lib/varve'])
+        expect(existsSync(host.path(path)), path).to.equal(false);
+      expect(readFileSync(host.path(volumeFile), 'utf8')).to.equal('kept');
+      expect(isMounted()).to.equal(true);
+      expect(said).to.include('the volumes in /var/lib/varve were kept');
+    });
+
+    it('S14 a new installation finds the volumes again', async () => {
+      await dpkg('--install', debs.new);
+      expect(await host.must('varve', 'volume', 'ls', '--quiet')).to.equal('db');
+      expect(readFileSync(host.path(volumeFile), 'utf8')).to.equal('kept');
+      await inside('VolumeDriver.Mount', { Name: 'db', ID: 'c' });
+      expect(readFileSync(host.path('/var/lib/varve/mnt/default-1/greeting'), 'utf8')).to.equal('kept');
+    });
+
+    it('S14 what a purge says removes the volumes', async () => {
+      const said = await dpkg('--purge', 'varve');
+      await host.must('umount', '/var/lib/varve/mnt/default-1');
+      const line = /^ {2}(chattr .*)$/m.exec(said)?.[1] ?? 'false';
+      await host.must('sh', '-c', line);
+      expect(existsSync(host.path('/var/lib/varve'))).to.equal(false);
+    });
+  });
+
+  const isMounted = () => mounts().some(entry => entry.mountPoint === '/var/lib/varve/mnt/default-1');
+
+  async function override(...lines: readonly string[]): Promise<void> {
+    host.write('/run/systemd/system/varve.service.d/test.conf', [...lines, ''].join('\n'));
+    await host.must('systemctl', 'daemon-reload');
+  }
+});
+
+/** A program that makes one call and prints the answer. */
+const caller = `import { request } from 'node:http';
+const [socketPath, method, body] = process.argv.slice(1);
+request({ socketPath, path: '/' + method, method: 'POST' }, answer => answer.pipe(process.stdout)).end(body);`;
+
+/**
+ * The status of one call about the volume `db`. An HTTP connection that is used again may be closed just then: what is
+ * asked here is whether the socket answers.
+ */
+function statusOnNewConnection(socketPath: string, method: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    const options = { socketPath, path: `/${method}`, method: 'POST', agent: false, timeout: 30_000 };
+    const call = request(options, response => {
+      response.resume().once('end', () => resolve(response.statusCode));
+    });
+    call.once('error', reject).once('timeout', () => call.destroy(new Error(`${method} was not answered`)));
+    call.end(JSON.stringify({ Name: 'db' }));
+  });
+}
+
+/** The value of a directive in a unit of ours. */
+function unitValue(unit: string, directive: string): string {
+  const text = readFileSync(new URL(`../../packaging/systemd/${unit}`, import.meta.url), 'utf8');
+  return new RegExp(`^${directive}=(.*)$`, 'm').exec(text)?.[1] ?? '';
+}
