@@ -6,9 +6,15 @@ import Table from 'cli-table3';
 import { nodeBinary, repository } from '../scripts/lib/paths.ts';
 import { must } from '../scripts/lib/process.ts';
 import type { Row } from './compare.ts';
+import { benchEngineAbsent, benchEngineStart } from './engine-start.ts';
 import { benchVolume } from './volume.ts';
 
-const benches: Readonly<Record<string, () => Promise<Row[]>>> = { volume: benchVolume };
+const usual = { volume: benchVolume, 'engine-start': benchEngineStart };
+/** The last takes ten minutes and runs when it is named. */
+const benches: Readonly<Record<string, () => Promise<Row[]>>> = {
+  ...usual,
+  'engine-absent': benchEngineAbsent,
+};
 
 const { values, positionals } = parseArgs({
   options: { json: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
@@ -25,7 +31,7 @@ if (values.help === true || unknown !== undefined) {
 
 await must(nodeBinary, [join(repository, 'scripts/build.ts')]);
 const rows: Row[] = [];
-for (const name of positionals.length === 0 ? Object.keys(benches) : positionals) {
+for (const name of positionals.length === 0 ? Object.keys(usual) : positionals) {
   rows.push(...((await benches[name]?.()) ?? []));
 }
 const table = new Table({

@@ -1,10 +1,10 @@
 /** Volumes of pool `default` against Docker's `local` driver, on one engine and one file system. */
 import { readFileSync } from 'node:fs';
-import { request } from 'node:http';
 import { must } from '../scripts/lib/process.ts';
 import { startDaemon, type TestDaemon } from '../test/support/daemon.ts';
 import { startEngine, type TestEngine } from '../test/support/engine.ts';
 import { atMost, compare, median, milliseconds, percentile, type Row } from './compare.ts';
+import { askEngine } from './engine-api.ts';
 
 /** All rows; engine and daemon are started for them and leave nothing. */
 export async function benchVolume(): Promise<Row[]> {
@@ -36,8 +36,8 @@ async function lifecycle(engine: TestEngine, { driver }: TestDaemon): Promise<Ro
   const overApi = (name: string) => async (): Promise<number> => {
     const volume = `api-${++count}`;
     return milliseconds(async () => {
-      await ask(engine.socket, 'POST', '/volumes/create', { Name: volume, Driver: name });
-      await ask(engine.socket, 'DELETE', `/volumes/${volume}`);
+      await askEngine(engine.socket, 'POST', '/volumes/create', { Name: volume, Driver: name });
+      await askEngine(engine.socket, 'DELETE', `/volumes/${volume}`);
     });
   };
   const byCommand = (name: string) => async (): Promise<number> => {
@@ -199,21 +199,4 @@ async function thousand(daemon: TestDaemon): Promise<Row[]> {
 function alone(work: string, ours: number, unit: string, limit: number, runs: number): Row {
   const nothing = { theirs: null, ratio: null, band: null };
   return { work, against: '-', ours, unit, ...nothing, goal: `<= ${limit}`, met: ours <= limit, runs };
-}
-
-/** One call of the engine's API. */
-function ask(socketPath: string, method: string, path: string, body?: unknown): Promise<void> {
-  const text = body === undefined ? '' : JSON.stringify(body);
-  const headers = { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(text) };
-  return new Promise((resolve, reject) => {
-    const call = request({ socketPath, method, path: `/v1.40${path}`, headers }, response => {
-      response.resume();
-      response.on('end', () => {
-        if ((response.statusCode ?? 500) < 300) resolve();
-        else reject(new Error(`${method} ${path}: status ${response.statusCode}`));
-      });
-    });
-    call.on('error', reject);
-    call.end(text);
-  });
 }
