@@ -13,7 +13,8 @@ import { runSteps } from './lib/steps.ts';
 const usage = `scripts/up [--env]
 
 Builds varve, starts it for the container engine of this host, or for a private one where there is none, and
-shows that two containers share a volume. VARVE_* variables reach the daemon.
+shows that two containers share a volume. The volumes are in /var/lib/varve-up, unless VARVE_ROOT names another
+directory; all VARVE_* variables reach the daemon.
   --env  start nothing, print what to evaluate: eval "$(scripts/up --env)"`;
 
 type Ready = Required<Pick<UpState, 'engine' | 'paths'>>;
@@ -112,6 +113,7 @@ async function printEnvironment(): Promise<void> {
   }
   const path = process.env.PATH ?? '';
   console.log(`export DOCKER_HOST=${quote(`unix://${served.socket}`)}`);
+  console.log(`export VARVE_ROOT=${quote(paths.root)}`);
   console.log(`export VARVE_SOCKET=${quote(paths.adminSocket)}`);
   if (!path.split(':').includes(binDirectory)) console.log(`export PATH=${quote(`${binDirectory}:${path}`)}`);
 }

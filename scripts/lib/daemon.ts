@@ -9,9 +9,12 @@ import { type Result, run, tail } from './process.ts';
 import { binDirectory, type DaemonPaths, daemonLog } from './state.ts';
 import { until } from './wait.ts';
 
+/** That of an installed varve is left alone: one root has one daemon. */
+const environment = { VARVE_ROOT: '/var/lib/varve-up', ...process.env };
+
 /** Where a daemon started now would keep what it has. @throws InvalidArgument for a wrong configuration */
 export function daemonPaths(): DaemonPaths {
-  const { config } = loadConfig({ environment: process.env });
+  const { config } = loadConfig({ environment });
   const { root, run: runDirectory, adminSocket, drivers } = config;
   return {
     root,
@@ -36,6 +39,7 @@ export async function startDaemon(paths: DaemonPaths, engineSocket: string): Pro
   const log = openSync(daemonLog, 'a');
   const child = spawn(nodeBinary, [varveScript, 'daemon', '--engine', `unix://${engineSocket}`], {
     cwd: '/',
+    env: environment,
     detached: true,
     stdio: ['ignore', log, log],
   });
