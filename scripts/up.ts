@@ -114,6 +114,7 @@ async function printEnvironment(): Promise<void> {
   const path = process.env.PATH ?? '';
   console.log(`export DOCKER_HOST=${quote(`unix://${served.socket}`)}`);
   console.log(`export VARVE_ROOT=${quote(paths.root)}`);
+  console.log(`export VARVE_RUN=${quote(paths.run)}`);
   console.log(`export VARVE_SOCKET=${quote(paths.adminSocket)}`);
   if (!path.split(':').includes(binDirectory)) console.log(`export PATH=${quote(`${binDirectory}:${path}`)}`);
 }

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { Express } from 'express';
@@ -70,22 +69,11 @@ export async function untilSignal(
 }
 
 /**
- * Says why the daemon cannot serve, and waits for SIGTERM: an engine that enables a managed plugin which ends at once
- * cannot enable it again ("id already in use", Docker 20.10). It sends the signal when it has given up.
- */
-export async function standStill(log: RootLogger, reason: unknown): Promise<void> {
-  log.error(messageOf(reason));
-  const staysAlive = setInterval(() => {}, 60_000);
-  await once(process, 'SIGTERM');
-  clearInterval(staysAlive);
-}
-
-/**
  * Binds the sockets, then looks at the disks and mounts while requests wait: an engine that finds no socket waits 15 seconds
  * for each volume, and takes an error for a volume that is gone.
  */
 export async function serve(faces: Faces, cleanup: Cleanup, onReady: () => void): Promise<void> {
-  const { config, log, keeper, copies, meter, trash } = faces;
+  const { config, log, keeper, copies, meter, trash, state } = faces;
   const ready = Promise.withResolvers<void>();
   const work = new Cleanup();
   cleanup.defer(() => work.close());
@@ -107,6 +95,7 @@ export async function serve(faces: Faces, cleanup: Cleanup, onReady: () => void)
       log: log.child({ part: driver.name }),
       debug: config.debug,
       managed: config.managed,
+      onPeer: peer => state.publisher.noticeEngine(peer),
     });
     const entry = config.drivers[driver.name] as DriverConfig;
     const socket = await listen(httpServer(app), passed, driver.name, entry.socket, servers);

@@ -15,7 +15,7 @@ import { type PathFacts, probeHost, probePath } from './host/linux/probe.ts';
 /** What of the running daemon matters here. */
 type Running = Pick<StatusView, 'version' | 'pid' | 'managed' | 'warnings'>;
 
-type Check = (config: Config, daemon: Running | undefined) => Promise<DoctorFinding[]> | DoctorFinding[];
+type Check = (config: Config, daemon: Running | Error) => Promise<DoctorFinding[]> | DoctorFinding[];
 
 /** All findings, in the order in which a person would look. */
 export async function examine(config: Config): Promise<DoctorFinding[]> {
@@ -23,10 +23,16 @@ export async function examine(config: Config): Promise<DoctorFinding[]> {
     ...[checkHost, checkPaths, checkDaemon, checkPlugins, checkEngine],
     ...[checkPropagation, checkLeftovers],
   ];
-  const daemon = await ask(findAdminSocket(config), 'GET', '/v1/status').catch(() => undefined);
+  const daemon = (await ask(findAdminSocket(config), 'GET', '/v1/status').catch((error: Error) => error)) as
+    | Running
+    | Error;
   const findings: DoctorFinding[] = [];
-  for (const check of checks) findings.push(...(await check(config, daemon as Running | undefined)));
+  for (const check of checks) findings.push(...(await check(config, daemon)));
   return findings;
+}
+
+function isManaged(daemon: Running | Error): boolean {
+  return !(daemon instanceof Error) && daemon.managed;
 }
 
 function checkHost(): DoctorFinding[] {
@@ -91,9 +97,10 @@ function abilities({ reflink, userXattr }: PathFacts): string {
   return `${copies}, ${userXattr ? 'user xattrs' : 'no user xattrs'}`;
 }
 
-function checkDaemon(config: Config, daemon: Running | undefined): DoctorFinding[] {
-  if (daemon === undefined) {
-    return [failure('daemon', `no daemon answers on ${findAdminSocket(config)}`, 'start it: varve daemon')];
+function checkDaemon(config: Config, daemon: Running | Error): DoctorFinding[] {
+  if (daemon instanceof Error) {
+    const message = `no daemon answers on ${findAdminSocket(config)}: ${messageOf(daemon)}`;
+    return [failure('daemon', message, 'start it: varve daemon')];
   }
   const { version, pid, managed, warnings } = daemon;
   return [
@@ -102,8 +109,8 @@ function checkDaemon(config: Config, daemon: Running | undefined): DoctorFinding
   ];
 }
 
-async function checkPlugins({ drivers }: Config, daemon: Running | undefined): Promise<DoctorFinding[]> {
-  if (daemon?.managed) {
+async function checkPlugins({ drivers }: Config, daemon: Running | Error): Promise<DoctorFinding[]> {
+  if (isManaged(daemon)) {
     return [ok('drivers', 'the engine reaches them as those of its managed plugin: docker plugin ls')];
   }
   return Promise.all(
@@ -132,10 +139,10 @@ async function checkEngine({ engine }: Config): Promise<DoctorFinding[]> {
 /** Private mounts stay in our mount namespace: an engine in another one would give containers the bare directory. */
 async function checkPropagation(
   { mountPoints, engine }: Config,
-  daemon: Running | undefined,
+  daemon: Running | Error,
 ): Promise<DoctorFinding[]> {
   // The engine itself shares the mount points of a managed plugin.
-  if (daemon?.managed) return [];
+  if (isManaged(daemon)) return [];
   const facts = await probeNearest(mountPoints).catch(() => undefined);
   if (facts === undefined) return [];
   if (facts.propagation === 'shared') return [ok('propagation', `mounts below ${mountPoints} are shared`)];
@@ -166,14 +173,12 @@ function listenerOf(socketPath: string): Promise<number | undefined> {
 }
 
 /** Mounts that a daemon left behind; with one running, they are in use or it takes care of them. */
-async function checkLeftovers(
-  { mountPoints }: Config,
-  daemon: Running | undefined,
-): Promise<DoctorFinding[]> {
+async function checkLeftovers({ mountPoints }: Config, daemon: Running | Error): Promise<DoctorFinding[]> {
   const mounts = (await new LinuxMounter().table()).filter(({ mountPoint }) =>
     mountPoint.startsWith(`${mountPoints}/`),
   );
-  if (daemon !== undefined || mounts.length === 0) return [ok('leftovers', 'no mounts without a daemon')];
+  if (!(daemon instanceof Error) || mounts.length === 0)
+    return [ok('leftovers', 'no mounts without a daemon')];
   const message = `${mounts.length} volumes are mounted below ${mountPoints} and no daemon runs`;
   return [
     warning('leftovers', message, 'start the daemon: it takes them over, and unmounts what is not used'),

@@ -19,7 +19,7 @@ import { type RebuildReport, rebuildRecords } from './core/volumes/rebuild.ts';
 import { keys } from './core/volumes/record.ts';
 import { VolumeService } from './core/volumes/service.ts';
 import { Trash } from './core/volumes/trash.ts';
-import { type Faces, serve, standStill, untilSignal } from './daemon.ts';
+import { type Faces, serve, untilSignal } from './daemon.ts';
 import { requireMarker } from './drivers/pools/directory/marker.ts';
 import { openDirectoryPool } from './drivers/pools/directory/open.ts';
 import { FailedPrecondition } from './errors/errors.ts';
@@ -42,14 +42,9 @@ export async function runDaemon(config: Config): Promise<void> {
   requireHostProcesses();
   keepFilesPrivate();
   const log = createLogger(config.log, config.managed);
-  try {
-    await untilSignal(log, async (cleanup, onReady) => {
-      await serve(await composeDaemon(config, log, cleanup), cleanup, onReady);
-    });
-  } catch (error) {
-    if (config.managed) await standStill(log, error);
-    throw error;
-  }
+  await untilSignal(log, async (cleanup, onReady) => {
+    await serve(await composeDaemon(config, log, cleanup), cleanup, onReady);
+  });
 }
 
 /**

@@ -9,8 +9,8 @@ import { type Result, run, tail } from './process.ts';
 import { binDirectory, type DaemonPaths, daemonLog } from './state.ts';
 import { until } from './wait.ts';
 
-/** That of an installed varve is left alone: one root has one daemon. */
-const environment = { VARVE_ROOT: '/var/lib/varve-up', ...process.env };
+/** What an installed varve has is left alone: one root has one daemon. */
+const environment = { VARVE_ROOT: '/var/lib/varve-up', VARVE_RUN: '/run/varve-up', ...process.env };
 
 /** Where a daemon started now would keep what it has. @throws InvalidArgument for a wrong configuration */
 export function daemonPaths(): DaemonPaths {

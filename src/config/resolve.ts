@@ -119,7 +119,7 @@ function nestedPools(config: Config): Problem[] {
 
 /** A volume that shows up inside a pool would be taken for a part of it. */
 function mountPointsProblem({ mountPoints, pools }: Config): Problem[] {
-  const isIn = (path: string, other: string): boolean => `${path}/`.startsWith(`${other}/`);
+  const isIn = (path: string, other: string): boolean => other === '/' || `${path}/`.startsWith(`${other}/`);
   return Object.entries(pools)
     .filter(([, { path }]) => isIn(path, mountPoints) || isIn(mountPoints, path))
     .map(([name, { path }]) => ({

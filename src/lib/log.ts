@@ -27,7 +27,8 @@ const allLevels = ['error', 'warn', 'info', 'debug'];
  */
 export function createLogger({ level, format }: LogOptions, managed: boolean): RootLogger {
   // Whoever reads our messages may end before us, and be replaced.
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+  for (const stream of [process.stdout, process.stderr])
+    stream.removeAllListeners('error').on('error', () => {});
   const asText = format === 'text' || (format === 'auto' && process.stderr.isTTY === true);
   return winston.createLogger({
     level,

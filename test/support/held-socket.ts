@@ -1,4 +1,5 @@
-import { closeSync } from 'node:fs';
+import { closeSync, mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import koffi from 'koffi';
 // It configures koffi, which is possible only before the first library is loaded.
 import '../../src/host/linux/system-calls.ts';
@@ -16,6 +17,7 @@ const SOCK_STREAM = 1;
  * service that it will start (sd_listen_fds(3)).
  */
 export function holdSocket(path: string): { readonly fd: number; close(): void } {
+  mkdirSync(dirname(path), { recursive: true });
   const address = Buffer.alloc(110);
   address.writeUInt16LE(AF_UNIX, 0);
   address.write(path, 2);

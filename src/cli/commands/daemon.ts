@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { setFlagsFromString } from 'node:v8';
 import type { Command } from 'commander';
 import { loadComposition } from '../composition.ts';
 import { manual } from '../manual.ts';
+import { report } from '../report.ts';
 import { addConfigFlags, configOf } from '../settings.ts';
 
 /** `varve daemon` */
@@ -18,9 +20,12 @@ export function daemonCommand(program: Command): void {
       setFlagsFromString('--optimize-for-size');
       // libuv has 4 threads for calls that may block; a dead network file system would take them all.
       process.env['UV_THREADPOOL_SIZE'] ??= '16';
-      const { config } = configOf(self);
-      const { runDaemon } = await loadComposition();
-      await runDaemon(config);
+      const run = async (): Promise<void> => {
+        const { config } = configOf(self);
+        const { runDaemon } = await loadComposition();
+        await runDaemon(config);
+      };
+      await (isManaged(self) ? untilGivenUp(run) : run());
     });
   manual(addConfigFlags(command), {
     examples: [
@@ -30,4 +35,25 @@ export function daemonCommand(program: Command): void {
     ],
     exitCodes: ['ok', 'usage', 'conflict', 'unavailable', 'internal'],
   });
+}
+
+/** Whether the manifest of the managed plugin starts us: it says so with a flag, so that no wrong setting hides it. */
+function isManaged(command: Command): boolean {
+  return command.optsWithGlobals()['managed'] === 'true';
+}
+
+/**
+ * Runs the daemon; when it cannot start, says why and waits for SIGTERM. An engine that enables a managed plugin which
+ * ends at once cannot enable it again ("id already in use", Docker 20.10). It sends the signal when it has given up.
+ */
+async function untilGivenUp(run: () => Promise<void>): Promise<void> {
+  const signalled = once(process, 'SIGTERM');
+  try {
+    await run();
+  } catch (error) {
+    report(error);
+    const staysAlive = setInterval(() => {}, 60_000);
+    await signalled;
+    clearInterval(staysAlive);
+  }
 }

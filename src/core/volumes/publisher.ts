@@ -25,6 +25,8 @@ export class Publisher {
   readonly #mounter: Mounter;
   readonly #mountPoints: Directory;
   readonly #options: PublisherOptions;
+  /** Whether an engine was seen whose processes cannot be. */
+  #isBlind = false;
   /** The mount points that are known to be as they should be. */
   readonly #prepared = new Set<string>();
 
@@ -60,12 +62,8 @@ export class Publisher {
    */
   async publish(pool: Pool, place: Place, peer: number | undefined): Promise<string> {
     const target = this.mountPoint(place);
-    if (peer === 0) {
-      throw new FailedPrecondition(
-        'varve does not see the processes of the container engine, and could not tell who uses a volume; ' +
-          'give it the pid namespace of the host (docker run --pid host)',
-      );
-    }
+    this.noticeEngine(peer);
+    this.#requireSight();
     for (const mount of pool.mounts(place.number, target)) {
       // What was removed by hand is made again at the next attempt.
       this.#prepared.delete(nameOf(place));
@@ -82,11 +80,25 @@ export class Publisher {
     return target;
   }
 
+  /** Remembers an engine that makes a call from another pid namespace, which shows as process 0. */
+  noticeEngine(peer: number | undefined): void {
+    if (peer === 0) this.#isBlind = true;
+  }
+
+  #requireSight(): void {
+    if (!this.#isBlind) return;
+    throw new FailedPrecondition(
+      'varve does not see the processes of the container engine, and could not tell who uses a volume; ' +
+        'give it the pid namespace of the host (docker run --pid host)',
+    );
+  }
+
   /**
    * Who has the volume mounted, besides its mount point; nobody, when its data directory does not exist.
    * @throws Unavailable when that cannot be known
    */
-  users(pool: Pool, place: Place): Promise<readonly MountUser[]> {
+  async users(pool: Pool, place: Place): Promise<readonly MountUser[]> {
+    this.#requireSight();
     return this.#mounter.users(pool.dataPath(place.number), this.mountPoint(place));
   }
 

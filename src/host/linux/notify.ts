@@ -25,6 +25,7 @@ export function serviceManager(
   const address = environment['NOTIFY_SOCKET'] ?? '';
   const interval = watchdogInterval(environment, pid);
   let feeding: Repetition | undefined;
+  let isClosed = false;
   const say = async (state: string): Promise<void> => {
     if (address === '') return;
     await notify(address, state).catch((error: unknown) => {
@@ -34,7 +35,7 @@ export function serviceManager(
   return {
     ready: async () => {
       await say('READY=1');
-      if (interval === undefined || address === '') return;
+      if (interval === undefined || address === '' || isClosed) return;
       feeding = repeat(
         interval,
         () => say('WATCHDOG=1'),
@@ -43,6 +44,7 @@ export function serviceManager(
     },
     stopping: () => say('STOPPING=1'),
     close: async () => {
+      isClosed = true;
       await feeding?.stop();
     },
   };

@@ -13,6 +13,8 @@ export interface PluginParts extends VolumeDriverParts {
   readonly ready: Promise<void>;
   /** The process at the other end of a connection, if it can be known. */
   readonly peerPid: (socket: Socket) => number | undefined;
+  /** Told of the process of each call. */
+  readonly onPeer: (pid: number | undefined) => void;
   readonly log: Logger;
   /** Whether the engine runs us as a managed plugin: it then never says that it has started anew. */
   readonly managed: boolean;
@@ -36,6 +38,7 @@ export function pluginApp(parts: PluginParts): Express {
     app.post(`/${method}`, async (request, response) => {
       await parts.ready;
       const peer = parts.peerPid(request.socket);
+      parts.onPeer(peer);
       if (parts.managed) await engine.see(peer);
       await answer(parts, method, request, response, body => call(body, peer));
     });
@@ -59,10 +62,10 @@ async function answer(
   call: (body: Body) => Promise<object>,
 ): Promise<void> {
   const began = performance.now();
-  const trace = (outcome: string): void => {
+  const trace = (outcome: () => string): void => {
     if (!parts.debug) return;
     const ms = (performance.now() - began).toFixed(1);
-    parts.log.debug(`${method} ${String(request.body).trim()}: ${outcome} (${ms} ms)`);
+    parts.log.debug(`${method} ${describeBody(request.body)}: ${outcome()} (${ms} ms)`);
   };
   try {
     const fault = faultPoint(`docker.${method}`);
@@ -72,12 +75,12 @@ async function answer(
     const result = await call(parseBody(request.body));
     if (fault === 'lose') return void request.socket.destroy();
     response.json(result);
-    trace(JSON.stringify(result));
+    trace(() => JSON.stringify(result));
   } catch (error) {
     // An engine asks for each name before it creates it.
     const isQuestion = method === 'VolumeDriver.Get' && error instanceof NotFound;
     parts.log[isQuestion ? 'debug' : 'warn'](`${method}: ${messageOf(error)}`);
-    trace((error instanceof Error ? error.stack : undefined) ?? String(error));
+    trace(() => (error instanceof Error ? error.stack : undefined) ?? String(error));
     if (method === 'VolumeDriver.Get' && !isAboutVolume(request, error)) {
       // dockerd takes any answer but success for "no such volume" and then deletes the volume's labels and
       // options for good; a broken connection it tries again.
@@ -96,6 +99,17 @@ async function answer(
 function isAboutVolume(request: Request, error: unknown): boolean {
   const isEmpty = typeof request.body !== 'string' || request.body.trim() === '';
   return !isEmpty && (error instanceof NotFound || error instanceof InvalidArgument);
+}
+
+/** A request for the log: the values of its options may be secrets. */
+function describeBody(text: unknown): string {
+  try {
+    const { Opts, ...rest } = parseBody(text);
+    const options = typeof Opts === 'object' && Opts !== null ? { Opts: Object.keys(Opts) } : {};
+    return JSON.stringify({ ...rest, ...options });
+  } catch {
+    return 'with an unintelligible body';
+  }
 }
 
 /** @throws InvalidArgument */

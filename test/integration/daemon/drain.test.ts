@@ -48,11 +48,12 @@ describe('S13 a restart on a socket that somebody holds', () => {
 /** The status, or what went wrong. */
 function callOnce(socketPath: string, agent: Agent): Promise<string> {
   return new Promise(resolve => {
-    const options = { socketPath, agent, path: '/VolumeDriver.List', method: 'POST' };
+    const options = { socketPath, agent, path: '/VolumeDriver.List', method: 'POST', timeout: 20_000 };
     const call = request(options, response => {
       response.resume();
       response.on('end', () => resolve(String(response.statusCode)));
     });
+    call.on('timeout', () => call.destroy(new Error('no answer within 20 s')));
     call.on('error', error => resolve(`${error.message} (reused: ${call.reusedSocket})`));
     call.end('{}');
   });

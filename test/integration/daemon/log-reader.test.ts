@@ -11,13 +11,15 @@ const program = new URL('../../../src/cli/varve.ts', import.meta.url).pathname;
 describe('a daemon whose messages nobody reads any more', () => {
   let daemon: TestDaemon;
 
-  beforeEach(async () => {
-    daemon = await startDaemon({ start: false, config: { debug: true } });
-  });
-
   afterEach(() => daemon.dispose());
 
-  it('goes on, and leaves no socket that would hold up engines', async () => {
+  for (const managed of [false, true]) {
+    const title = managed ? 'S12 goes on as a managed plugin too' : 'goes on, and leaves no socket behind';
+    it(title, () => outlivesItsReader(managed));
+  }
+
+  async function outlivesItsReader(managed: boolean): Promise<void> {
+    daemon = await startDaemon({ start: false, config: { debug: true, managed } });
     const args = [program, 'daemon', '--config', join(daemon.directory, 'config.yaml')];
     const child = spawn(process.execPath, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
     try {
@@ -33,5 +35,5 @@ describe('a daemon whose messages nobody reads any more', () => {
     } finally {
       child.kill('SIGKILL');
     }
-  });
+  }
 });

@@ -66,6 +66,7 @@ describe('names and options from a fuzzer, on the socket', () => {
         ...daemon,
         ready: Promise.resolve(),
         peerPid: () => undefined,
+        onPeer: () => {},
         onActivate: () => {},
         debug: false,
         managed: false,

@@ -25,6 +25,7 @@ describe('the plugin socket', () => {
         ...daemon,
         ready,
         peerPid: () => undefined,
+        onPeer: () => {},
         onActivate: () => {
           activations += 1;
         },
@@ -264,6 +265,8 @@ describe('the plugin socket', () => {
     served = await serve(undefined, { debug: true, log });
     await call('Create', { Name: 'db' });
     await call('Path', { Name: 'other' });
+    await call('Create', { Name: 'x', Opts: { password: 'hunter2' } });
+    expect(lines.pop()).to.match(/^VolumeDriver.Create {"Name":"x","Opts":\["password"\]}: /);
     expect(lines).to.have.length(2);
     expect(lines[0]).to.match(/^VolumeDriver.Create {"Name":"db"}: {} \(\d+\.\d ms\)$/);
     expect(lines[1]).to.match(/^VolumeDriver.Path {"Name":"other"}: Error: no such volume: other\n +at /);

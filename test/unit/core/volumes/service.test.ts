@@ -160,6 +160,14 @@ describe('VolumeService', () => {
       expect(host.mounts.actions).to.deep.equal([]);
     });
 
+    it('from an engine that we cannot see, nothing is unmounted or removed from then on', async () => {
+      await service.mount(db, id);
+      daemon.publisher.noticeEngine(0);
+      expect((await rejection(service.remove(db, 'person'))).message).to.contain('--pid host');
+      await service.unmount(db, id);
+      expect(await isMounted(host)).to.equal(true);
+    });
+
     it('is refused when the engine cannot see the mount, says how to cure it, and leaves nothing mounted', async () => {
       host.mounts.hideFrom(42);
       const error = await rejection(service.mount(db, id, 42));
