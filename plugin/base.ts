@@ -26,11 +26,13 @@ export async function prepareBase(
   wanted: string | undefined,
   nodePath: string,
   onProgress: (text: string) => void,
+  interrupted: AbortSignal,
 ): Promise<Base> {
   if (wanted !== undefined && wanted !== 'debootstrap')
     return { image: wanted, reason: 'as asked for', network: true };
   if (wanted === undefined && (await isAvailable(publicImage, onProgress)))
     return { image: publicImage, reason: 'the public image', network: true };
+  interrupted.throwIfAborted();
   onProgress('laying out a Debian with debootstrap, which takes a minute when it was never done here');
   const tar = await debianTar(packages);
   onProgress('importing it');

@@ -7,6 +7,7 @@ import { Exhausted } from '../src/errors/errors.ts';
 import { type Base, prepareBase } from './base.ts';
 import { docker, lastLine } from './docker.ts';
 import { manifest, pluginDirectory } from './files.ts';
+import { alone } from './lock.ts';
 import { unpackImage } from './unpack.ts';
 
 /** As it is pushed and pulled, in bytes. */
@@ -18,31 +19,34 @@ const maxCompressedSize = 70_000_000;
  * @throws Exhausted when it is too big to ask anybody to download
  */
 export async function buildPlugin(tag: string, wanted: string | undefined): Promise<void> {
-  // Another build, or a push, may be under way.
-  const directory = `${pluginDirectory}-${process.pid}`;
-  try {
-    await buildIn(directory, `varve:${tag}`, wanted);
-    await rm(pluginDirectory, { recursive: true, force: true });
-    await rename(directory, pluginDirectory);
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+  const directory = `${pluginDirectory}.new`;
+  const discard = () => rm(directory, { recursive: true, force: true });
+  await alone(async () => {
+    // A build that was killed leaves it.
+    await discard();
+    try {
+      await buildIn(directory, `varve:${tag}`, wanted);
+      await rm(pluginDirectory, { recursive: true, force: true });
+      await rename(directory, pluginDirectory);
+    } finally {
+      await discard();
+    }
+  });
 }
 
 async function buildIn(directory: string, image: string, wanted: string | undefined): Promise<void> {
   const context = join(directory, 'context');
-  const base = Promise.withResolvers<Base>();
+  let base: Base | undefined;
   await runSteps([
     ['Program', () => stage(context)],
     [
       'Base',
-      async onProgress => {
-        const prepared = await prepareBase(wanted, join(context, 'bin/node'), onProgress);
-        base.resolve(prepared);
-        return `${prepared.image}, ${prepared.reason}`;
+      async (onProgress, interrupted) => {
+        base = await prepareBase(wanted, join(context, 'bin/node'), onProgress, interrupted);
+        return `${base.image}, ${base.reason}`;
       },
     ],
-    ['Image', async onProgress => buildImage(context, image, await base.promise, onProgress)],
+    ['Image', onProgress => buildImage(context, image, base as Base, onProgress)],
     ['Root filesystem', () => unpack(image, join(directory, 'rootfs'))],
   ]);
   await rm(context, { recursive: true });

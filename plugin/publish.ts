@@ -2,6 +2,7 @@ import { runSteps } from '../scripts/lib/steps.ts';
 import { FailedPrecondition } from '../src/errors/errors.ts';
 import { docker, lastLine, tryDocker } from './docker.ts';
 import { pluginDirectory, requireBuilt } from './files.ts';
+import { alone } from './lock.ts';
 
 /**
  * Pushes the plugin that is built. The engine keeps none: it would be in the way of one that is installed.
@@ -10,20 +11,28 @@ import { pluginDirectory, requireBuilt } from './files.ts';
  */
 export async function pushPlugin(reference: string): Promise<void> {
   requireBuilt();
-  await refuseTaken(reference);
-  await runSteps([
-    ['Plugin', () => docker(['plugin', 'create', reference, pluginDirectory])],
-    ['Push', onProgress => push(reference, onProgress)],
-  ]);
+  await alone(async () => {
+    await refuseTaken(reference);
+    await runSteps([['Push', (onProgress, interrupted) => push(reference, onProgress, interrupted)]]);
+  });
 }
 
-async function push(reference: string, onProgress: (text: string) => void): Promise<string> {
+async function push(
+  reference: string,
+  onProgress: (text: string) => void,
+  interrupted: AbortSignal,
+): Promise<string> {
   try {
+    onProgress('handing the plugin to the engine');
+    await docker(['plugin', 'create', reference, pluginDirectory]);
+    interrupted.throwIfAborted();
     await docker(['plugin', 'push', reference], { onOutput: lastLine(onProgress) });
-    return 'done';
-  } finally {
-    await docker(['plugin', 'rm', reference]);
+  } catch (error) {
+    await tryDocker(['plugin', 'rm', reference]);
+    throw error;
   }
+  await docker(['plugin', 'rm', reference]);
+  return reference;
 }
 
 async function refuseTaken(reference: string): Promise<void> {

@@ -3,7 +3,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { must } from '../scripts/lib/process.ts';
-import { docker } from './docker.ts';
+import { docker, tryDocker } from './docker.ts';
 
 /** What an engine puts into every container: its own, not the image's (docker export has them all the same). */
 const ofTheEngine = ['.dockerenv', 'dev/*', 'etc/hostname', 'etc/hosts', 'etc/mtab', 'etc/resolv.conf'];
@@ -11,13 +11,14 @@ const ofTheEngine = ['.dockerenv', 'dev/*', 'etc/hostname', 'etc/hosts', 'etc/mt
 /** Lays out an image in a directory. @returns its size in bytes when it is compressed as for a push */
 export async function unpackImage(image: string, directory: string): Promise<number> {
   const tar = `${directory}.tar`;
-  const container = await docker(['create', image]);
+  const container = `varve-build-${process.pid}`;
   try {
+    await docker(['create', '--name', container, image]);
     await docker(['export', '--output', tar, container]);
     const [size] = await Promise.all([compressedSize(tar), extract(tar, directory)]);
     return size;
   } finally {
-    await docker(['rm', container]);
+    await tryDocker(['rm', '--force', container]);
     await rm(tar, { force: true });
   }
 }

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { messageOf } from '../src/errors/errors.ts';
 import { leftovers, takeSnapshot } from '../test/support/leftovers.ts';
 import { check, checks } from './lib/checks.ts';
-import { type Lane, laneName, lanes, prepareLane } from './lib/lanes.ts';
+import { type Lane, laneName, lanes, tryLane } from './lib/lanes.ts';
 import { installPackages } from './lib/packages.ts';
 import { repository } from './lib/paths.ts';
 import { signalAll } from './lib/process.ts';
@@ -22,8 +22,8 @@ Runs every check and every test, the end-to-end tests on one engine after the ot
 
 const packages = [
   ...['docker.io', 'busybox-static', 'fio', 'e2fsprogs', 'xfsprogs', 'btrfs-progs'],
-  ...['util-linux', 'mount', 'tar', 'openssl', 'attr', 'procps', 'socat'],
-  ...['podman', 'docker-compose', 'docker-registry', 'debootstrap', 'binutils'],
+  ...['util-linux', 'mount', 'tar', 'openssl', 'attr', 'procps', 'socat', 'iproute2'],
+  ...['podman', 'docker-compose', 'docker-registry', 'debootstrap', 'binutils', 'systemd', 'git'],
 ];
 
 const problems: string[] = [];
@@ -43,26 +43,30 @@ async function step(name: string, act: () => Promise<string | undefined>): Promi
   problems.push(name);
 }
 
+function interrupt(): void {
+  problems.push('interrupted');
+}
+
+async function unlessInterrupted(act: () => Promise<void>): Promise<void> {
+  if (!problems.includes('interrupted')) await act();
+}
+
 async function runTests(name: SuiteName, long: boolean): Promise<string | undefined> {
-  const ran = await runSuite(name, long ? 360 : 20);
+  const ran = await runSuite(name, long);
   results.push(...ran.results);
   return failuresOf(ran);
 }
 
-/** The engine of a lane, which fails the run when it does not run; an extra one counts as one skipped test then. */
+/** The engine of a lane. Without it the run fails, unless something was skipped for it. */
 async function engineOf(lane: Lane): Promise<string | undefined> {
-  try {
-    return await prepareLane(lane);
-  } catch (error) {
-    const message = `${laneName(lane)}: ${messageOf(error)}`;
-    const line = `!!! NOTHING WAS TESTED ON ${message}`;
-    engineLines.push(line);
-    if (lane.isExtra) {
-      console.log(line);
-      results.push({ title: 'the end-to-end tests', file: '', outcome: 'skipped', message, ms: 0 });
-    } else await step(laneName(lane), () => Promise.resolve(line));
-    return undefined;
-  }
+  const outcome = await tryLane(lane);
+  if ('engine' in outcome) return outcome.engine;
+  const { missing, skipped } = outcome;
+  engineLines.push(missing);
+  results.push(...skipped);
+  if (skipped.length > 0) console.log(missing);
+  else await step(laneName(lane), () => Promise.resolve(missing));
+  return undefined;
 }
 
 async function runOnEngine(lane: Lane, long: boolean): Promise<void> {
@@ -70,7 +74,7 @@ async function runOnEngine(lane: Lane, long: boolean): Promise<void> {
   if (engine === undefined) return;
   await step(`e2e tests on ${engine}`, async () => {
     const began = performance.now();
-    const ran = await runSuite('e2e', long ? 360 : 20, lane.suite);
+    const ran = await runSuite('e2e', long, lane.suite);
     const own = onEngine(engine, ran.results);
     results.push(...own);
     engineLines.push(`${engine}: ${summaryLine(own)} in ${duration(performance.now() - began)}`);
@@ -121,7 +125,10 @@ async function main(): Promise<void> {
   delete process.env.VARVE_ENGINE_SUITE;
 
   // An interrupted suite still cleans up in its hooks.
-  process.once('SIGTERM', () => signalAll('SIGINT')).once('SIGINT', () => problems.push('interrupted'));
+  process.once('SIGINT', interrupt).once('SIGTERM', () => {
+    interrupt();
+    signalAll('SIGINT');
+  });
   const began = performance.now();
   await step('packages', async () => void (await installPackages(packages)));
   await step('build', () => check('npm', ['run', '--silent', 'build']));
@@ -130,8 +137,9 @@ async function main(): Promise<void> {
   }
   const before = takeSnapshot();
   for (const name of selected) {
-    if (name !== 'e2e') await step(`${name} tests`, () => runTests(name, values.long));
-    else for (const lane of lanes) await runOnEngine(lane, values.long);
+    if (name !== 'e2e')
+      await unlessInterrupted(() => step(`${name} tests`, () => runTests(name, values.long)));
+    else for (const lane of lanes) await unlessInterrupted(() => runOnEngine(lane, values.long));
   }
   await step('nothing left behind', async () => listed(leftovers(before)));
   await step('skips', async () => listed(badSkips(results, values.ci)));

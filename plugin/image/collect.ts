@@ -6,8 +6,10 @@ import {
   existsSync,
   globSync,
   mkdirSync,
+  readdirSync,
   readlinkSync,
   realpathSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -78,6 +80,17 @@ function layOut(): void {
   collect('/etc/mke2fs.conf');
 }
 
+/** Whoever pushes the plugin reads its files, and need not be root; what the daemon wrote here only root can read. */
+function makeReadable(): void {
+  for (const entry of readdirSync(target, { recursive: true, withFileTypes: true })) {
+    if (entry.isSymbolicLink()) continue;
+    const path = join(entry.parentPath, entry.name);
+    const { mode } = statSync(path);
+    const forExecution = entry.isDirectory() || (mode & 0o111) !== 0 ? 0o111 : 0;
+    chmodSync(path, (mode & 0o7777) | 0o444 | forExecution);
+  }
+}
+
 function output(command: string, ...args: readonly string[]): string {
   const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8' });
   if (status === 0) return stdout;
@@ -88,3 +101,4 @@ mkdirSync(target, { recursive: true });
 collectPrograms();
 collectLicenses();
 layOut();
+makeReadable();

@@ -40,7 +40,11 @@ async function call(method: string, body: object): Promise<void> {
 
 const daemon = start('daemon');
 const ended = once(daemon, 'exit');
-while (!existsSync(socket) && daemon.exitCode === null) await pause(20);
+while (!existsSync(socket)) {
+  if (daemon.exitCode !== null || daemon.signalCode !== null)
+    throw new Error(`the daemon ended with ${daemon.exitCode ?? daemon.signalCode} before it served`);
+  await pause(20);
+}
 for (const [method, body] of calls) await call(method, body);
 const [listed] = await once(start('volume', 'ls'), 'exit');
 daemon.kill('SIGTERM');

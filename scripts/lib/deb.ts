@@ -1,6 +1,6 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { InvalidArgument } from '../../src/errors/errors.ts';
 import { maintainer, sealTree } from './deb-control.ts';
@@ -30,12 +30,14 @@ const files: Readonly<Record<string, string>> = {
 
 /**
  * Makes `varve_VERSION_ARCH.deb` in a directory: varve with its own Node. Two builds of one commit are the same
- * byte for byte, as SOURCE_DATE_EPOCH wants it.
+ * byte for byte, as SOURCE_DATE_EPOCH wants it. The packages that were there go when it is whole.
  * @returns the path of the package
  */
 export async function buildDeb(directory: string, { version, compression }: DebOptions): Promise<string> {
   const [epoch, architecture] = [await sourceDate(), await debianArchitecture()];
   const debVersion = debianVersion(version);
+  const deb = join(directory, `varve_${debVersion}_${architecture}.deb`);
+  const draft = join(directory, `new.${process.pid}.deb`);
   const scratch = await mkdtemp(join(tmpdir(), 'varve-deb-'));
   try {
     const root = join(scratch, 'root');
@@ -44,13 +46,16 @@ export async function buildDeb(directory: string, { version, compression }: DebO
       await put(root, to, await readFile(join(packaging, from)));
     await fillDocs(root, debVersion, epoch);
     await sealTree(root, { version: debVersion, architecture });
-    const deb = join(directory, `varve_${debVersion}_${architecture}.deb`);
-    await must('dpkg-deb', ['--root-owner-group', `-Z${compression}`, '--build', root, deb], {
+    await must('dpkg-deb', ['--root-owner-group', `-Z${compression}`, '--build', root, draft], {
       env: { ...process.env, LC_ALL: 'C', SOURCE_DATE_EPOCH: String(epoch) },
       timeoutMs: 10 * 60_000,
     });
+    await rename(draft, deb);
+    const others = (await readdir(directory)).filter(name => /^varve_.*\.deb$/.test(name));
+    for (const name of others) if (name !== basename(deb)) await rm(join(directory, name));
     return deb;
   } finally {
+    await rm(draft, { force: true });
     await rm(scratch, { recursive: true, force: true });
   }
 }
@@ -105,11 +110,19 @@ async function debianArchitecture(): Promise<string> {
 /** Seconds since 1970. @throws InvalidArgument when nothing says which */
 async function sourceDate(): Promise<number> {
   const given = process.env.SOURCE_DATE_EPOCH;
-  const text = given ?? (await run('git', ['-C', repository, 'log', '-1', '--format=%ct'])).stdout.trim();
+  const text = given ?? (await commitDate());
   if (/^\d+$/.test(text)) return Number(text);
   throw new InvalidArgument(
     given === undefined
-      ? 'this is no git checkout that says when it was made; set SOURCE_DATE_EPOCH to a number of seconds'
+      ? 'git says of no commit when this was made; install git, or set SOURCE_DATE_EPOCH to a number of seconds since 1970'
       : `SOURCE_DATE_EPOCH is "${given}"; it must be a number of seconds since 1970`,
   );
+}
+
+/** Empty without git, or where nothing was committed. */
+async function commitDate(): Promise<string> {
+  // Root builds in the checkout of somebody else, of which git reads nothing by default.
+  const log = ['-c', `safe.directory=${repository}`, '-C', repository, 'log', '-1', '--format=%ct'];
+  const answer = await run('git', log).catch(() => undefined);
+  return answer?.stdout.trim() ?? '';
 }

@@ -34,12 +34,13 @@ export async function debianTar(include: readonly string[]): Promise<string> {
   await installPackages(['debootstrap']);
   await mkdir(join(cacheDirectory, 'debian'), { recursive: true });
   const directory = await mkdtemp(join(tmpdir(), 'varve-debian-'));
+  const made = `${tar}.${process.pid}`;
   try {
     const root = join(directory, 'root');
+    const [mirror = ''] = source.uris.split(/\s+/);
     const options = ['--variant=minbase', ...includeOption(packages), ...keyringOption(source.options)];
-    await must('debootstrap', [...options, suite, root, source.uris], { timeoutMs: 15 * minutes });
+    await must('debootstrap', [...options, suite, root, mirror], { timeoutMs: 15 * minutes });
     await must('chroot', [root, 'apt-get', 'clean']);
-    const made = `${tar}.${process.pid}`;
     await must('tar', [...asItIs, '--create', '--file', made, '--directory', root, '.'], {
       timeoutMs: 5 * minutes,
     });
@@ -48,7 +49,9 @@ export async function debianTar(include: readonly string[]): Promise<string> {
   } finally {
     // A debootstrap that was interrupted leaves /proc and /sys of this machine mounted in its tree.
     await unmountBelow(directory);
-    await rm(directory, { recursive: true, force: true });
+    // What it had started may still be at work, for a moment.
+    await rm(directory, { recursive: true, force: true, maxRetries: 10 });
+    await rm(made, { force: true });
   }
 }
 

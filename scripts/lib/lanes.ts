@@ -1,8 +1,7 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { Internal } from '../../src/errors/errors.ts';
+import { Internal, messageOf } from '../../src/errors/errors.ts';
 import { startEngine, type TestEngine } from '../../test/support/engine.ts';
-import { engineBin, engineCache, fetchEngine } from './suite-engines.ts';
+import type { TestResult } from './results.ts';
+import { engineBin, fetchEngine, hasEngine } from './suite-engines.ts';
 
 /** One engine that the end-to-end tests run on. */
 export interface Lane {
@@ -26,12 +25,31 @@ export function laneName({ suite }: Lane): string {
 /** Starts the engine of a lane, which is fetched at first need. @throws Internal, NotFound, Unavailable */
 export async function startLane({ suite }: Lane): Promise<TestEngine> {
   if (suite === undefined) return startEngine();
-  if (!existsSync(join(engineCache, suite, 'bin/dockerd'))) await fetchEngine(suite);
+  if (!hasEngine(suite)) await fetchEngine(suite);
   return startEngine({ binDir: engineBin(suite) });
 }
 
-/** What the engine of a lane is called, with the version that it gives; it has run a container then. */
-export async function prepareLane(lane: Lane): Promise<string> {
+/** What a lane gives a run. */
+export type LaneOutcome =
+  | { readonly engine: string }
+  /** Why nothing was tested there, and the tests that count as skipped for it: none when that fails the run. */
+  | { readonly missing: string; readonly skipped: readonly TestResult[] };
+
+/** The engine of a lane, with the version that it gives, when it can be had and has run a container. */
+export async function tryLane(lane: Lane): Promise<LaneOutcome> {
+  try {
+    return { engine: await prepareLane(lane) };
+  } catch (error) {
+    const message = `${laneName(lane)}: ${messageOf(error)}`;
+    const skipped: TestResult = {
+      ...{ title: 'the end-to-end tests', file: '', outcome: 'skipped', message, ms: 0 },
+    };
+    return { missing: `!!! NOTHING WAS TESTED ON ${message}`, skipped: lane.isExtra ? [skipped] : [] };
+  }
+}
+
+/** @throws Internal, NotFound, Unavailable */
+async function prepareLane(lane: Lane): Promise<string> {
   const engine = await startLane(lane);
   try {
     const ran = await engine.docker('run', '--rm', '--network', 'none', 'busybox', 'echo', 'it runs');

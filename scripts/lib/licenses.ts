@@ -31,19 +31,26 @@ async function section(name: string): Promise<string> {
  * The licences of Node and of what is in it, as a file. Of the package that brings its program, only the program
  * is installed: the rest is fetched once.
  */
-export async function nodeLicense(): Promise<string> {
+export function nodeLicense(): Promise<string> {
+  fetched ??= fetchNodeLicense();
+  return fetched;
+}
+
+let fetched: Promise<string> | undefined;
+
+async function fetchNodeLicense(): Promise<string> {
   const manifest = await readFile(join(repository, 'node_modules/node/package.json'), 'utf8');
   const { version } = JSON.parse(manifest) as { readonly version: string };
   const kept = join(cacheDirectory, 'licenses', `node-${version}`);
   if (existsSync(kept)) return kept;
   const directory = await mkdtemp(join(tmpdir(), 'varve-node-'));
   try {
-    const fetched = await must(
+    const packed = await must(
       'npm',
       ['pack', '--silent', '--prefer-offline', `node-linux-${process.arch}@${version}`],
       { cwd: directory, timeoutMs: 5 * 60_000 },
     );
-    await must('tar', ['--extract', '--file', fetched.stdout.trim(), 'package/LICENSE'], { cwd: directory });
+    await must('tar', ['--extract', '--file', packed.stdout.trim(), 'package/LICENSE'], { cwd: directory });
     await mkdir(join(cacheDirectory, 'licenses'), { recursive: true });
     await copyFile(join(directory, 'package/LICENSE'), `${kept}.${process.pid}`);
     await rename(`${kept}.${process.pid}`, kept);

@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs';
-import { readdir, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { must, type RunOptions, run } from './process.ts';
 
 /** Says to package scripts that they may start no service: exit code 101 (deb-systemd-invoke(1p)). */
 const policyFile = '/usr/sbin/policy-rc.d';
+const policy = '#!/bin/sh\n# While varve installs what its tests need.\nexit 101\n';
 
 const apt: RunOptions = {
   env: { ...process.env, LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' },
@@ -33,7 +33,7 @@ export async function installPackages(names: readonly string[]): Promise<readonl
   const missing = await missingPackages(names);
   if (missing.length === 0) return [];
   if (!(await haveLists())) await must('apt-get', ['update'], apt);
-  await withoutServices(async () => {
+  await withoutServices(policyFile, async () => {
     const install = ['install', '--yes', '--no-install-recommends', ...missing];
     const first = await run('apt-get', install, apt);
     if (first.exitCode === 0) return;
@@ -49,12 +49,14 @@ async function haveLists(): Promise<boolean> {
   return files.some(file => file.includes('_Packages'));
 }
 
-async function withoutServices(act: () => Promise<void>): Promise<void> {
-  if (existsSync(policyFile)) return act();
-  await writeFile(policyFile, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+/** Puts our policy into a file meanwhile. That of an administrator stays; ours is what a killed run left. */
+export async function withoutServices(file: string, act: () => Promise<void>): Promise<void> {
+  const found = await readFile(file, 'utf8').catch(() => policy);
+  if (found !== policy) return act();
+  await writeFile(file, policy, { mode: 0o755 });
   try {
     await act();
   } finally {
-    await rm(policyFile);
+    await rm(file, { force: true });
   }
 }

@@ -22,7 +22,7 @@ export async function registryUp(): Promise<string> {
   if (registry !== undefined && isAlive(registry)) return `The registry on ${ownAddress} was running.`;
   if (await registryAnswers(ownAddress))
     throw new FailedPrecondition(`another registry serves ${ownAddress} already; use that one, or stop it`);
-  remember({ registry: await startRegistry(ownDirectory, ownAddress) });
+  await startRegistry(ownDirectory, ownAddress, id => remember({ registry: id }));
   return `A registry serves ${ownAddress}, and keeps its images in ${ownDirectory}.`;
 }
 
@@ -38,9 +38,14 @@ export async function registryDown(): Promise<string> {
  * Starts Debian's docker-registry, which outlives us, and waits until it answers.
  * @param directory where it keeps its images, configuration and log
  * @param address such as `127.0.0.1:5000`: engines speak HTTP to a registry of this machine
+ * @param onStarted called as soon as there is a process: who interrupts the wait can end it then
  * @throws Internal with the end of its log
  */
-export async function startRegistry(directory: string, address: string): Promise<ProcessId> {
+export async function startRegistry(
+  directory: string,
+  address: string,
+  onStarted: (id: ProcessId) => void = () => {},
+): Promise<ProcessId> {
   await installPackages(['docker-registry']);
   const config = join(directory, 'config.yml');
   await mkdir(directory, { recursive: true });
@@ -56,6 +61,7 @@ export async function startRegistry(directory: string, address: string): Promise
   const failure = new Promise<never>((_, reject) => child.on('error', reject));
   child.unref();
   const id = child.pid === undefined ? undefined : identify(child.pid);
+  if (id !== undefined) onStarted(id);
   const ended = () => id === undefined || !isAlive(id);
   const state = await Promise.race([
     failure,

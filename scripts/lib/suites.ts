@@ -1,8 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { nodeBinary, repository } from './paths.ts';
-import { run } from './process.ts';
+import { run, signalAll } from './process.ts';
 import type { TestResult } from './results.ts';
 
 export interface Suite {
@@ -11,16 +12,22 @@ export interface Suite {
   readonly engineFiles?: readonly string[];
   /** Longest time for one test that does not set its own, in seconds. */
   readonly testSeconds: number;
+  /** Longest time for all of it on one engine. */
+  readonly minutes: number;
 }
 
+/** The same with the repetitions. */
+const longMinutes = 360;
+
 const suites = {
-  unit: { files: ['test/unit/**/*.test.ts', 'test/tidy/**/*.test.ts'], testSeconds: 20 },
-  integration: { files: ['test/integration/**/*.test.ts'], testSeconds: 30 },
-  crash: { files: ['test/crash/**/*.test.ts'], testSeconds: 120 },
+  unit: { files: ['test/unit/**/*.test.ts', 'test/tidy/**/*.test.ts'], testSeconds: 20, minutes: 20 },
+  integration: { files: ['test/integration/**/*.test.ts'], testSeconds: 30, minutes: 20 },
+  crash: { files: ['test/crash/**/*.test.ts'], testSeconds: 120, minutes: 20 },
   e2e: {
     files: ['test/e2e/**/*.test.ts'],
     engineFiles: ['test/e2e/engines/**/*.test.ts'],
     testSeconds: 120,
+    minutes: 45,
   },
 } as const satisfies Record<string, Suite>;
 
@@ -34,28 +41,49 @@ export interface SuiteRun {
 }
 
 /**
- * Runs one suite in a process of its own, for so many minutes at most. With the name of a Debian suite it runs on
- * that suite's engine, and only what runs on every engine.
+ * Runs one suite in a process of its own. With the name of a Debian suite it runs on that suite's engine, and only
+ * what runs on every engine. One that takes too long is interrupted, so that its hooks clean up, and killed a minute
+ * later.
  */
-export async function runSuite(name: SuiteName, minutes: number, engineSuite?: string): Promise<SuiteRun> {
+export async function runSuite(name: SuiteName, long: boolean, engineSuite?: string): Promise<SuiteRun> {
   const suite: Suite = suites[name];
   const files = engineSuite === undefined ? suite.files : (suite.engineFiles ?? []);
   const scratch = await mkdtemp(join(tmpdir(), 'varve-results-'));
   const output = join(scratch, 'results.json');
+  const minutes = long ? longMinutes : suite.minutes;
+  let cutAt: string | undefined;
+  const deadline = setTimeout(() => {
+    cutAt = currentTest(output);
+    signalAll('SIGINT');
+  }, minutes * 60_000);
   try {
     const ran = await run(nodeBinary, mochaArguments(files, suite.testSeconds, output), {
       cwd: repository,
       env: { ...process.env, LC_ALL: 'C', ...(engineSuite && { VARVE_ENGINE_SUITE: engineSuite }) },
-      timeoutMs: minutes * 60_000,
+      timeoutMs: (minutes + 1) * 60_000,
       onOutput: text => process.stdout.write(text),
     });
     const text = await readFile(output, 'utf8').catch(() => undefined);
     const results = text === undefined ? [] : (JSON.parse(text) as TestResult[]);
     const failed = results.some(result => result.outcome === 'failed');
-    const current = await readFile(`${output}.current`, 'utf8').catch(() => 'loading its files');
-    return { results, problem: problemOf(ran.exitCode, text !== undefined, failed, current) };
+    const current = currentTest(output);
+    const problem =
+      cutAt === undefined
+        ? problemOf(ran.exitCode, text !== undefined, failed, current)
+        : `took longer than ${minutes} minutes, at: ${cutAt}`;
+    return { results, problem };
   } finally {
+    clearTimeout(deadline);
     await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+/** The test or hook that runs, or ran last. */
+function currentTest(output: string): string {
+  try {
+    return readFileSync(`${output}.current`, 'utf8');
+  } catch {
+    return 'loading its files';
   }
 }
 
@@ -79,7 +107,7 @@ function problemOf(
   if (exitCode === null)
     return ended
       ? 'its tests ended and its process did not: something is still open'
-      : `took too long, at: ${current}`;
+      : `was ended by a signal, at: ${current}`;
   if (!ended) return `did not run to its end; it was at: ${current}`;
   return exitCode !== 0 && !failed
     ? `mocha ended with exit code ${exitCode} though no test failed`

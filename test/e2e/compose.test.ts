@@ -7,14 +7,16 @@ describe('the compose file of the docs', function () {
   let host: TestHost;
   let project: ComposeProject;
 
-  before(async () => {
+  before(async function () {
+    this.timeout(900_000);
     host = await TestHost.start();
   });
   after(() => host?.stop());
 
   for (const [version, program] of Object.entries(composePrograms))
     describe(`with compose ${version}`, () => {
-      before(async () => {
+      before(async function () {
+        this.timeout(900_000);
         project = await ComposeProject.make(host, await program());
       });
       afterEach(async () => {
@@ -53,7 +55,7 @@ describe('the compose file of the docs', function () {
         expect(await project.sh(`cat ${data}/x`)).to.equal('kept');
       });
 
-      it('S8 down -v removes what is of the project, and neither a protected nor an external volume', async () => {
+      it('S5 down -v removes what is of the project, and neither a protected nor an external volume', async () => {
         await up();
         const protectedText = 'volume db-archive is protected; run `varve volume unprotect db-archive` first';
         expect(await project.refused('down', '--volumes')).to.include(protectedText);

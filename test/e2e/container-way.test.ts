@@ -7,7 +7,7 @@ import { docker, inContainer, refused, startContainer } from '../support/contain
 import { startEngine, type TestEngine } from '../support/engine.ts';
 import { buildPlugin } from '../support/plugin-script.ts';
 import { VarveContainer } from '../support/varve-container.ts';
-import { isGapless, writer } from '../support/writer.ts';
+import { isGapless, untilLonger, writer } from '../support/writer.ts';
 
 const image = 'varve:test';
 
@@ -39,12 +39,8 @@ describe('varve in a container of the engine that it serves', function () {
   async function startWriter(): Promise<string> {
     await startContainer(engine, ['--name', 'app', ...use('vol')], writer('/data/log'));
     const log = await logOf('vol');
-    await untilLonger(log, -1);
+    await untilLonger(log);
     return log;
-  }
-
-  async function untilLonger(file: string, length = lengthOf(file)): Promise<void> {
-    await until('the container to write on', 20_000, () => lengthOf(file) > length);
   }
 
   describe('on a shared mount', () => {
@@ -111,7 +107,7 @@ describe('varve in a container of the engine that it serves', function () {
         ['--name', 'app', '--restart', 'always', ...use('vol')],
         writer('/data/log'),
       );
-      await untilLonger(await logOf('vol'), -1);
+      await untilLonger(await logOf('vol'));
       await engine.restart();
       await varve.untilUp();
       await untilLonger(await logOf('vol'));
@@ -158,7 +154,3 @@ describe('varve in a container of the engine that it serves', function () {
     return { ours, inContainer, counts: consumers.map(({ mountId, count }) => [mountId, count]) };
   }
 });
-
-function lengthOf(file: string): number {
-  return readFileSync(file).length;
-}

@@ -1,16 +1,24 @@
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { expect } from 'chai';
 import { buildDeb } from '../../scripts/lib/deb.ts';
+import { nodeBinary } from '../../scripts/lib/paths.ts';
 import { must } from '../../scripts/lib/process.ts';
 import { until } from '../../scripts/lib/wait.ts';
 import { parseMountinfo } from '../../src/host/linux/mountinfo.ts';
 import { version } from '../../src/lib/version.ts';
-import { post } from '../support/daemon.ts';
 import { DebianHost } from '../support/debian-host.ts';
 
 const pluginSocket = '/run/docker/plugins/varve.sock';
@@ -18,31 +26,34 @@ const newVersion = '99.0.0-rc.1';
 
 describe('the Debian package', function () {
   this.timeout(240_000);
-  let packages: string;
+  let packages: string | undefined;
   let host: DebianHost;
+  const givenEpoch = process.env['SOURCE_DATE_EPOCH'];
   const debs = { old: '', new: '' };
 
-  before(async () => {
+  before(async function () {
+    // Without a cache debootstrap fetches the packages of the tree first.
+    this.timeout(900_000);
+    process.env['SOURCE_DATE_EPOCH'] = '1700000000';
     packages = await mkdtemp(join(tmpdir(), 'varve-debs-'));
-    const compression = 'none';
-    const [older, newer, tree] = await Promise.all([
-      buildDeb(packages, { version, compression }),
-      buildDeb(packages, { version: newVersion, compression }),
-      DebianHost.make(['systemd', 'libstdc++6', 'e2fsprogs']),
-    ]);
-    host = tree;
-    for (const [name, path] of [['old', older] as const, ['new', newer] as const]) {
+    host = await DebianHost.make(['systemd', 'libstdc++6', 'e2fsprogs']);
+    for (const [name, its] of [['old', version] as const, ['new', newVersion] as const]) {
+      const directory = join(packages, name);
+      mkdirSync(directory);
+      const path = await buildDeb(directory, { version: its, compression: 'none' });
       debs[name] = `/root/${basename(path)}`;
       copyFileSync(path, join(host.tree, debs[name]));
     }
   });
   after(async () => {
+    if (givenEpoch === undefined) delete process.env['SOURCE_DATE_EPOCH'];
+    else process.env['SOURCE_DATE_EPOCH'] = givenEpoch;
     await host?.dispose();
-    await rm(packages, { recursive: true, force: true });
+    if (packages !== undefined) await rm(packages, { recursive: true, force: true });
   });
 
   it('S14 holds the program and nothing that only its makers need', async () => {
-    const { stdout } = await must('dpkg-deb', ['--contents', join(packages, basename(debs.old))]);
+    const { stdout } = await must('dpkg-deb', ['--contents', built('old')]);
     const paths = stdout.split('\n').map(line => line.split(/\s+/)[5] ?? '');
     expect(paths).to.include.members([
       './usr/bin/varve',
@@ -53,19 +64,30 @@ describe('the Debian package', function () {
     expect(stdout).not.to.match(/^(?!.* root\/root )./m);
   });
 
-  it('S14 is the same byte for byte when it is built again', async () => {
-    const again = await mkdtemp(join(packages, 'again-'));
-    const built = await buildDeb(again, { version, compression: 'none' });
-    expect(digest(built)).to.equal(digest(join(packages, basename(debs.old))));
+  it('S14 is the same byte for byte when it is built again, and the only one in its directory', async () => {
+    const again = join(packages ?? '', 'again');
+    mkdirSync(again);
+    writeFileSync(join(again, 'varve_0.0.1-1_amd64.deb'), 'older');
+    const path = await buildDeb(again, { version, compression: 'none' });
+    expect(digest(path)).to.equal(digest(built('old')));
+    expect(readdirSync(again)).to.deep.equal([basename(path)]);
   });
 
+  const built = (name: 'old' | 'new') => join(packages ?? '', name, basename(debs[name]));
   const digest = (path: string) => createHash('sha256').update(readFileSync(path)).digest('hex');
-  const plugin = (method: string, body?: object) => post(host.path(pluginSocket), method, body);
-  /** The same from a process of the host, which the daemon can see as it sees an engine. */
-  const inside = async (method: string, body: object) => {
-    const words = ['--input-type=module', '--eval', caller, pluginSocket, method, JSON.stringify(body)];
-    return { body: JSON.parse(await host.must('/usr/lib/varve/bin/node', ...words)) as unknown };
+  /** A call to the plugin by a process that the daemon can see, as it sees an engine: it trusts no other. */
+  const plugin = async (method: string, body: object = {}) => {
+    const words = [...callerArguments, host.path(pluginSocket), method, JSON.stringify(body)];
+    const { exitCode, stdout, stderr } = await host.runAmong(nodeBinary, ...words);
+    if (exitCode !== 0) throw new Error(stderr);
+    return JSON.parse(stdout) as Answer;
   };
+  /** The same with the mounts of the host, which the daemon looks at. */
+  const inside = async (method: string, body: object) => {
+    const words = [...callerArguments, pluginSocket, method, JSON.stringify(body)];
+    return JSON.parse(await host.must('/usr/lib/varve/bin/node', ...words)) as Answer;
+  };
+  const statusOfGet = async () => (await plugin('VolumeDriver.Get', { Name: 'db' })).status;
   const dpkg = (...words: string[]) => host.must('dpkg', '--force-unsafe-io', ...words);
   const show = (unit: string, property: string) =>
     host.must('systemctl', 'show', '--value', '--property', property, unit);
@@ -76,6 +98,22 @@ describe('the Debian package', function () {
 
   describe('where systemd does not run', () => {
     afterEach(() => host.stop());
+
+    it('S14 a purge deletes nothing that another daemon has', async () => {
+      await host.chroot('dpkg', '--force-unsafe-io', '--install', debs.old);
+      await host.start('/usr/bin/sleep', 'infinity');
+      const ended = host.run('/usr/bin/varve', 'daemon');
+      await until('the socket', 10_000, () => existsSync(host.path(pluginSocket)));
+      const said = await dpkg('--purge', 'varve');
+      expect(said).to.include('another varve daemon runs on /var/lib/varve');
+      expect(said).not.to.include('To delete them');
+      expect(existsSync(host.path('/usr/lib/varve')), 'program').to.equal(false);
+      expect(existsSync(host.path('/var/lib/varve/state.db')), 'records').to.equal(true);
+      expect(readdirSync(host.path('/run/varve'))).not.to.deep.equal([]);
+      expect((await plugin('VolumeDriver.List')).body).to.deep.equal({ Volumes: [] });
+      await host.stop();
+      await ended;
+    });
 
     it('S14 installs, serves at the first request that systemd-socket-activate gets, and is purged', async () => {
       await host.chroot('dpkg', '--force-unsafe-io', '--install', debs.old);
@@ -128,11 +166,28 @@ describe('the Debian package', function () {
       expect(readFileSync(host.path('/var/lib/varve/mnt/default-1/greeting'), 'utf8')).to.equal('kept');
     });
 
+    it('S14 the daemon sees who uses a volume in another mount namespace', async () => {
+      await host.must('varve', 'volume', 'create', 'used');
+      await inside('VolumeDriver.Mount', { Name: 'used', ID: 'a' });
+      const bind = 'mount --bind /var/lib/varve/mnt/default-2 /mnt && exec sleep infinity';
+      const user = ['unshare', '--mount', '--propagation=private', 'sh', '-c', bind];
+      await host.must('systemd-run', '--unit=user', ...user);
+      const pid = await show('user.service', 'MainPID');
+      const name = () => readFileSync(host.path(`/proc/${pid}/comm`), 'utf8');
+      await until('the user', 10_000, () => name() === 'sleep\n');
+      await inside('VolumeDriver.Unmount', { Name: 'used', ID: 'a' });
+      const { exitCode, stderr } = await host.run('varve', 'volume', 'rm', 'used');
+      expect(exitCode).not.to.equal(0);
+      expect(stderr).to.include(pid);
+      await host.must('systemctl', 'stop', 'user.service');
+      await host.must('varve', 'volume', 'rm', 'used');
+    });
+
     it('S14 a daemon that dies is started again, while calls wait', async () => {
       const pid = await show('varve.service', 'MainPID');
       await signal('KILL');
       await until('its end', 10_000, () => !existsSync(host.path(`/proc/${pid}`)));
-      expect(await statusOnNewConnection(host.path(pluginSocket), 'VolumeDriver.Get')).to.equal(200);
+      expect(await statusOfGet()).to.equal(200);
       await host.must('systemctl', 'is-active', 'varve.socket');
       await until('another daemon', 10_000, async () => {
         const now = await show('varve.service', 'MainPID');
@@ -141,19 +196,19 @@ describe('the Debian package', function () {
     });
 
     it('S14 a daemon whose event loop stands still is replaced', async () => {
-      await override('[Service]', 'WatchdogSec=2');
+      await override('[Service]', 'WatchdogSec=5');
       await host.must('systemctl', 'restart', 'varve.service');
       const pid = await show('varve.service', 'MainPID');
-      await until('the watchdog to have been fed', 10_000, async () => {
+      await until('the watchdog to have been fed', 30_000, async () => {
         const [fed, ready] = await Promise.all([
           show('varve.service', 'WatchdogTimestampMonotonic'),
           show('varve.service', 'ActiveEnterTimestampMonotonic'),
         ]);
-        return Number(fed) > Number(ready) + 2_500_000;
+        return Number(fed) > Number(ready) + 6_000_000;
       });
       expect(await show('varve.service', 'MainPID')).to.equal(pid);
       await signal('STOP');
-      await until('the daemon to be replaced', 20_000, async () => {
+      await until('the daemon to be replaced', 60_000, async () => {
         const now = await show('varve.service', 'MainPID');
         return now !== '0' && now !== pid && (await show('varve.service', 'ActiveState')) === 'active';
       });
@@ -166,14 +221,18 @@ describe('the Debian package', function () {
       const socket = statSync(host.path(pluginSocket)).ino;
       let upgraded = false;
       let answered = 0;
-      const upgrade = dpkg('--install', debs.new).finally(() => {
+      const upgrade = host.run('dpkg', '--force-unsafe-io', '--install', debs.new).finally(() => {
         upgraded = true;
       });
-      while (!upgraded) {
-        expect(await statusOnNewConnection(host.path(pluginSocket), 'VolumeDriver.Get')).to.equal(200);
-        answered += 1;
+      try {
+        while (!upgraded) {
+          expect(await statusOfGet()).to.equal(200);
+          answered += 1;
+        }
+      } finally {
+        const { exitCode, stderr } = await upgrade;
+        expect(exitCode, stderr).to.equal(0);
       }
-      await upgrade;
       expect(answered).to.be.greaterThan(0);
       expect(statSync(host.path(pluginSocket)).ino).to.equal(socket);
       expect(await host.must('varve', '--version')).to.equal(newVersion);
@@ -270,25 +329,20 @@ describe('the Debian package', function () {
   }
 });
 
-/** A program that makes one call and prints the answer. */
+interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+/** A program that makes one call, on a connection of its own, and prints the answer. */
 const caller = `import { request } from 'node:http';
 const [socketPath, method, body] = process.argv.slice(1);
-request({ socketPath, path: '/' + method, method: 'POST' }, answer => answer.pipe(process.stdout)).end(body);`;
-
-/**
- * The status of one call about the volume `db`. An HTTP connection that is used again may be closed just then: what is
- * asked here is whether the socket answers.
- */
-function statusOnNewConnection(socketPath: string, method: string): Promise<number | undefined> {
-  return new Promise((resolve, reject) => {
-    const options = { socketPath, path: `/${method}`, method: 'POST', agent: false, timeout: 30_000 };
-    const call = request(options, response => {
-      response.resume().once('end', () => resolve(response.statusCode));
-    });
-    call.once('error', reject).once('timeout', () => call.destroy(new Error(`${method} was not answered`)));
-    call.end(JSON.stringify({ Name: 'db' }));
-  });
-}
+const call = request({ socketPath, path: '/' + method, method: 'POST', timeout: 30_000 }, async answer => {
+  const text = (await answer.toArray()).join('');
+  console.log(JSON.stringify({ status: answer.statusCode, body: JSON.parse(text || 'null') }));
+});
+call.once('timeout', () => call.destroy(new Error(method + ' was not answered'))).end(body);`;
+const callerArguments = ['--input-type=module', '--eval', caller];
 
 /** The value of a directive in a unit of ours. */
 function unitValue(unit: string, directive: string): string {

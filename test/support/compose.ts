@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { expect } from 'chai';
+import { cacheDirectory } from '../../scripts/lib/paths.ts';
 import { type Result, run } from '../../scripts/lib/process.ts';
-import { engineCache } from '../../scripts/lib/suite-engines.ts';
 import { fetchPackages } from '../../scripts/lib/suite-packages.ts';
 import type { TestHost } from './host.ts';
 
@@ -19,7 +19,7 @@ const forTests = {
 export const composePrograms = {
   v1: async () => '/usr/bin/docker-compose',
   v2: async () => {
-    const target = join(dirname(engineCache), 'compose');
+    const target = join(cacheDirectory, 'compose');
     const program = join(target, 'bin/docker-compose');
     if (!existsSync(program)) await fetchPackages('trixie', ['docker-compose'], target);
     return program;

@@ -1,11 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { makeDebianTree } from '../../scripts/lib/debian-tree.ts';
 import { type Result, run } from '../../scripts/lib/process.ts';
 import { until } from '../../scripts/lib/wait.ts';
+import { errorCode } from '../../src/errors/from-errno.ts';
 
 /** Lays out what a container has, then becomes the program: in namespaces of its own, with TREE as its root. */
 const enter = `set -e
@@ -51,17 +60,35 @@ export class DebianHost {
 
   static async make(packages: readonly string[]): Promise<DebianHost> {
     const host = new DebianHost(await mkdtemp(join(tmpdir(), 'varve-debian-')));
-    await makeDebianTree(host.tree, packages);
+    try {
+      await makeDebianTree(host.tree, packages);
+    } catch (error) {
+      await host.dispose();
+      throw error;
+    }
     return host;
   }
 
-  /** Starts its first process. */
-  async start(...program: readonly string[]): Promise<void> {
+  /** Starts its first process, which ends with ours. */
+  async start(program: string, ...args: readonly string[]): Promise<void> {
     for (const group of this.#cgroups()) mkdirSync(group, { recursive: true });
     const joining = this.#cgroups().map(group => `echo $$ > ${group}/cgroup.procs`);
     const script = [...joining, 'exec unshare "$@"'].join('\n');
-    const words = [...namespaces, '--fork', '--kill-child', 'sh', '-c', enter, 'sh', this.tree, ...program];
-    const outer = spawn('sh', ['-ec', script, 'sh', ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const words = [
+      ...namespaces,
+      '--fork',
+      '--kill-child',
+      'sh',
+      '-c',
+      enter,
+      'sh',
+      this.tree,
+      program,
+      ...args,
+    ];
+    const outer = spawn('setpriv', ['--pdeathsig', 'KILL', 'sh', '-ec', script, 'sh', ...words], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let said = '';
     for (const stream of [outer.stdout, outer.stderr]) {
       stream.on('data', (text: Buffer) => {
@@ -70,10 +97,8 @@ export class DebianHost {
     }
     this.#outer = outer;
     this.#init = await until('the first process of the host', 10_000, () => {
-      if (outer.exitCode !== null) throw new Error(`the host did not start: ${said}`);
-      const children = readFileSync(`/proc/${outer.pid}/task/${outer.pid}/children`, 'utf8');
-      const pid = Number(children.split(' ')[0]);
-      return pid > 0 && basename(readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) !== 'sh' && pid;
+      if (hasEnded(outer)) throw new Error(`the host did not start: ${said}`);
+      return firstProcess(outer.pid, program, this.tree);
     });
   }
 
@@ -98,6 +123,11 @@ export class DebianHost {
     return run('nsenter', ['--target', String(this.#init), ...into, ...environment, ...words], {
       timeoutMs: 120_000,
     });
+  }
+
+  /** Runs a program of this machine, with its files, as a process that those of the host can see. */
+  runAmong(...words: readonly string[]): Promise<Result> {
+    return run('nsenter', ['--target', String(this.#init), '--pid', ...words], { timeoutMs: 60_000 });
   }
 
   /** Like {@link run}. @returns standard output @throws Error when the exit code is not 0 */
@@ -125,7 +155,7 @@ export class DebianHost {
     const outer = this.#outer;
     if (outer === undefined) return;
     outer.kill('SIGKILL');
-    await until('the host to end', 10_000, () => outer.exitCode !== null || outer.signalCode !== null);
+    await until('the host to end', 10_000, () => hasEnded(outer));
     for (const group of this.#cgroups()) {
       await until(`${group} to be empty`, 10_000, () => removeGroups(group));
     }
@@ -143,6 +173,29 @@ export class DebianHost {
     return hierarchies.length === 0
       ? [`/sys/fs/cgroup/${name}`]
       : hierarchies.map(hierarchy => join('/sys/fs/cgroup', hierarchy, name));
+  }
+}
+
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null;
+}
+
+/**
+ * The child of `outer` that has become the program with the tree as its root. Before, it is called `unshare`, `sh` and
+ * `env`, and its root is ours: what is run in it then would run on this machine.
+ */
+function firstProcess(outer: number | undefined, program: string, tree: string): number | undefined {
+  try {
+    const pid = readFileSync(`/proc/${outer}/task/${outer}/children`, 'utf8').split(' ')[0];
+    if (!pid) return undefined;
+    const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+    const [root, wanted] = [statSync(`/proc/${pid}/root/`), statSync(tree)];
+    const isInside = root.dev === wanted.dev && root.ino === wanted.ino;
+    // The kernel keeps 15 characters of a name (proc(5), `comm`).
+    return isInside && name === basename(program).slice(0, 15) ? Number(pid) : undefined;
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes(errorCode(error) ?? '')) return undefined;
+    throw error;
   }
 }
 

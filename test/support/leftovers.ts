@@ -5,8 +5,11 @@ import { mountPoints } from '../../scripts/lib/mounts.ts';
 import { varveScript } from '../../scripts/lib/paths.ts';
 import { allPids, commandLine, programName } from '../../scripts/lib/proc.ts';
 
-/** Where daemons and plugins keep their sockets. */
-const socketDirectories = ['/run/docker/plugins', '/run/varve', '/run/containerd/s'];
+/** Where daemons and plugins keep their sockets, and engines look for plugins. */
+const pluginDirectories = [
+  ...['/run/docker/plugins', '/etc/docker/plugins', '/usr/lib/docker/plugins'],
+  ...['/run/varve', '/run/containerd/s'],
+];
 
 /** What tests could leave on a host, each as one line for a person. */
 export function takeSnapshot(): ReadonlySet<string> {
@@ -14,7 +17,9 @@ export function takeSnapshot(): ReadonlySet<string> {
     ...mountPoints().map(point => `mount ${point}`),
     ...loopDevices().map(device => `loop device ${device}`),
     ...ourProcesses().map(text => `process ${text}`),
-    ...socketDirectories.flatMap(names).map(path => `file ${path}`),
+    ...names('/sys/class/net').map(path => `network interface ${basename(path)}`),
+    ...controlGroups().map(path => `control group ${path}`),
+    ...pluginDirectories.flatMap(names).map(path => `file ${path}`),
     ...names(tmpdir())
       .filter(path => basename(path).startsWith('varve-'))
       .map(path => `file ${path}`),
@@ -32,6 +37,12 @@ function loopDevices(): readonly string[] {
     const file = read(join(path, 'loop/backing_file')).trim();
     return file === '' ? [] : [`/dev/${basename(path)} on ${file}`];
   });
+}
+
+/** Those of whole hosts and of podman, in the one hierarchy or in each (cgroups(7)). */
+function controlGroups(): readonly string[] {
+  const top = names('/sys/fs/cgroup');
+  return [...top, ...top.flatMap(names)].filter(path => /^(varve-|libpod_parent$)/.test(basename(path)));
 }
 
 /** Engines, daemons of this checkout, and whatever works in a test's directory. */

@@ -4,12 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { repository } from '../../scripts/lib/paths.ts';
-import { end, type ProcessId } from '../../scripts/lib/proc.ts';
+import { end } from '../../scripts/lib/proc.ts';
 import { must, type Result, run } from '../../scripts/lib/process.ts';
 import { startRegistry } from '../../scripts/lib/registry.ts';
 import type { MountEntry } from '../../src/core/mount.ts';
 import type { VolumeView } from '../../src/core/volumes/view.ts';
 import { isWithin, parseMountinfo, readMountinfo } from '../../src/host/linux/mountinfo.ts';
+import { Cleanup } from '../../src/lib/cleanup.ts';
 import { docker } from './containers.ts';
 import { environment } from './daemon.ts';
 import { startEngine, type TestEngine } from './engine.ts';
@@ -28,32 +29,41 @@ export class PluginHost {
   readonly data: string;
   readonly #directory: string;
   readonly #registry: string;
-  readonly #registryProcess: ProcessId;
+  readonly #cleanup: Cleanup;
   /** The directories of sockets of every plugin that was installed. */
   readonly #socketDirectories = new Set<string>();
 
-  private constructor(engine: TestEngine, directory: string, registry: string, registryProcess: ProcessId) {
+  private constructor(engine: TestEngine, directory: string, registry: string, cleanup: Cleanup) {
     this.engine = engine;
     this.data = join(directory, 'data');
     this.#directory = directory;
     this.#registry = registry;
-    this.#registryProcess = registryProcess;
+    this.#cleanup = cleanup;
+    // Undone from the last to the first: without its engine nobody serves a socket any more.
+    cleanup.defer(() => this.#removeSockets());
+    cleanup.defer(() => engine.stop());
+    cleanup.defer(() => this.#removePlugin());
+    cleanup.defer(() => this.#removeContainers());
   }
 
   /** @param args further arguments of dockerd; those that are there when it restarts hold then */
   static async start(args: readonly string[]): Promise<PluginHost> {
-    const directory = await mkdtemp(join(tmpdir(), 'varve-plugin-'));
-    const registry = `127.0.0.1:${await freePort()}`;
-    const registryProcess = await startRegistry(join(directory, 'registry'), registry);
+    const cleanup = new Cleanup();
     try {
-      const host = new PluginHost(await startEngine({ args }), directory, registry, registryProcess);
-      mkdirSync(host.data);
-      await must('mount', ['--bind', host.data, host.data]);
-      await must('mount', ['--make-shared', host.data]);
-      return host;
+      const directory = await mkdtemp(join(tmpdir(), 'varve-plugin-'));
+      cleanup.defer(() => rm(directory, { recursive: true, force: true }));
+      cleanup.defer(() => unmountBelow(directory));
+      const data = join(directory, 'data');
+      mkdirSync(data);
+      await must('mount', ['--bind', data, data]);
+      await must('mount', ['--make-shared', data]);
+      const registry = `127.0.0.1:${await freePort()}`;
+      const registryProcess = await startRegistry(join(directory, 'registry'), registry);
+      cleanup.defer(async () => void (await end(registryProcess, 5_000)));
+      return new PluginHost(await startEngine({ args }), directory, registry, cleanup);
     } catch (error) {
-      await end(registryProcess, 5_000);
-      await rm(directory, { recursive: true, force: true });
+      // What fails here follows from what has failed before.
+      await cleanup.close().catch(() => undefined);
       throw error;
     }
   }
@@ -81,8 +91,12 @@ export class PluginHost {
   async install(tag: string, ...settings: readonly string[]): Promise<void> {
     const options = ['--alias', this.driver, '--grant-all-permissions'];
     const all = [`data.source=${this.data}`, ...settings];
-    await docker(this.engine, 'plugin', 'install', ...options, this.reference(tag), ...all);
-    this.#socketDirectories.add(`/run/docker/plugins/${await this.id()}`);
+    try {
+      await docker(this.engine, 'plugin', 'install', ...options, this.reference(tag), ...all);
+    } finally {
+      // It is there also when it cannot be enabled, and so is the directory of its socket.
+      await this.#rememberSocket();
+    }
   }
 
   /** Removes the plugin, also while containers use its volumes. */
@@ -137,16 +151,28 @@ export class PluginHost {
     return lines.filter(line => / plugin=[0-9a-f]{64}$/.test(line)).join('\n');
   }
 
-  async stop(): Promise<void> {
-    const containers = (await this.engine.docker('ps', '--all', '--quiet')).stdout
-      .split('\n')
-      .filter(Boolean);
+  /** Ends everything and leaves nothing, also when a step of it fails. @throws AggregateError */
+  stop(): Promise<void> {
+    return this.#cleanup.close();
+  }
+
+  async #rememberSocket(): Promise<void> {
+    const words = ['plugin', 'inspect', '--format', '{{.Id}}', this.driver];
+    const { exitCode, stdout } = await this.engine.docker(...words);
+    if (exitCode === 0) this.#socketDirectories.add(`/run/docker/plugins/${stdout.trim()}`);
+  }
+
+  async #removeContainers(): Promise<void> {
+    const { stdout } = await this.engine.docker('ps', '--all', '--quiet');
+    const containers = stdout.split('\n').filter(Boolean);
     if (containers.length > 0) await this.engine.docker('rm', '--force', ...containers);
+  }
+
+  async #removePlugin(): Promise<void> {
     await this.engine.docker('plugin', 'rm', '--force', this.driver);
-    await this.engine.stop();
-    await end(this.#registryProcess, 5_000);
+  }
+
+  #removeSockets(): void {
     for (const path of this.#socketDirectories) rmSync(path, { recursive: true, force: true });
-    await unmountBelow(this.#directory);
-    await rm(this.#directory, { recursive: true, force: true });
   }
 }

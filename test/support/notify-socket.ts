@@ -19,16 +19,19 @@ export async function receiveNotifications(address: string): Promise<NotifySocke
   socat.stdout.on('data', (part: Buffer) => {
     text += part.toString();
   });
-  await until(`socat to receive on ${address}`, 10_000, () => {
-    if (socat.exitCode !== null) throw new Error(`socat ended with exit code ${socat.exitCode}`);
-    return abstract ? readFileSync('/proc/net/unix', 'utf8').includes(address) : existsSync(address);
-  });
-  return {
-    // Datagrams come without anything between them.
-    messages: () => text.match(/[A-Z]+=1/g) ?? [],
-    close: async () => {
-      socat.kill('SIGTERM');
-      if (socat.exitCode === null && socat.signalCode === null) await once(socat, 'exit');
-    },
+  const close = async () => {
+    socat.kill('SIGTERM');
+    if (socat.exitCode === null && socat.signalCode === null) await once(socat, 'exit');
   };
+  try {
+    await until(`socat to receive on ${address}`, 10_000, () => {
+      if (socat.exitCode !== null) throw new Error(`socat ended with exit code ${socat.exitCode}`);
+      return abstract ? readFileSync('/proc/net/unix', 'utf8').includes(address) : existsSync(address);
+    });
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  // Datagrams come without anything between them.
+  return { messages: () => text.match(/[A-Z]+=1/g) ?? [], close };
 }

@@ -6,7 +6,8 @@ import { skipReason } from './skip.ts';
 
 /**
  * What `scripts/test` runs the suites with: a dot for each test as it ends, and all results as JSON in the file
- * that the reporter option `output` names. The test or hook that runs now is in `FILE.current`.
+ * that the reporter option `output` names. The test or hook that runs now is in `FILE.current`. After a SIGINT no
+ * other test begins, and the hooks clean up.
  */
 export default class Collector extends Mocha.reporters.Base {
   readonly #results: TestResult[] = [];
@@ -17,6 +18,7 @@ export default class Collector extends Mocha.reporters.Base {
     if (output === undefined) throw new Error('the reporter needs --reporter-option output=FILE');
     const started = (test: Mocha.Runnable) => writeFileSync(`${output}.current`, test.fullTitle());
     runner.on('test', started).on('hook', started);
+    process.once('SIGINT', () => runner.abort());
     runner.on('pass', test => this.#add(test, 'passed', '.'));
     runner.on('fail', (test, error: unknown) => this.#add(test, 'failed', '!', describeError(error)));
     runner.on('pending', test => this.#add(test, 'skipped', '-', skipReason(test)));

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { must } from '../../scripts/lib/process.ts';
 import { until } from '../../scripts/lib/wait.ts';
 import type { TestHost } from './host.ts';
 
@@ -8,6 +10,9 @@ export interface Task {
   readonly state: string;
   readonly error: string;
 }
+
+/** Swarm makes a bridge when there is none, under a name that all engines of the machine share. */
+const bridge = `vt${process.pid}`;
 
 /** A Swarm of one node on a test's engine, which listens on the loopback address alone. */
 export class TestSwarm {
@@ -21,14 +26,14 @@ export class TestSwarm {
   }
 
   static async start(host: TestHost): Promise<TestSwarm> {
-    // Swarm makes this bridge when there is none, under a name that all engines of the machine share.
-    const bridge = ['--driver', 'bridge', '--opt', `com.docker.network.bridge.name=vt${process.pid}`];
-    await host.docker('network', 'create', ...bridge, 'docker_gwbridge');
+    const options = ['--driver', 'bridge', '--opt', `com.docker.network.bridge.name=${bridge}`];
     try {
+      await host.docker('network', 'create', ...options, 'docker_gwbridge');
       await host.docker('swarm', 'init', '--advertise-addr', '127.0.0.1', '--listen-addr', '127.0.0.1:0');
       return new TestSwarm(host, await host.docker('image', 'inspect', '--format', '{{.Id}}', 'busybox'));
     } catch (error) {
-      await leave(host);
+      // What fails here follows from what has failed before.
+      await leave(host).catch(() => undefined);
       throw error;
     }
   }
@@ -90,6 +95,11 @@ export class TestSwarm {
 }
 
 async function leave(host: TestHost): Promise<void> {
-  await host.engine.docker('swarm', 'leave', '--force');
-  await host.docker('network', 'rm', 'docker_gwbridge');
+  try {
+    await host.docker('swarm', 'leave', '--force');
+    await host.docker('network', 'rm', 'docker_gwbridge');
+  } finally {
+    // It would outlive the engine that has not let it go.
+    if (existsSync(`/sys/class/net/${bridge}`)) await must('ip', ['link', 'delete', bridge]);
+  }
 }

@@ -98,7 +98,8 @@ export class VarveContainer {
 
   /** Leaves nothing; the engine is gone, or has removed its containers. */
   async dispose(): Promise<void> {
-    rmSync(`/run/docker/plugins/${this.driver}.sock`, { force: true });
+    const socket = `/run/docker/plugins/${this.driver}.sock`;
+    for (const path of [socket, `${socket.slice(0, -1)}~`]) rmSync(path, { force: true });
     await unmountBelow(this.#directory);
     await rm(this.#directory, { recursive: true, force: true });
   }

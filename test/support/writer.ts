@@ -1,3 +1,7 @@
+import { readFileSync } from 'node:fs';
+import { expect } from 'chai';
+import { until } from '../../scripts/lib/wait.ts';
+
 /** A shell script for a container: it writes a number a line, without end, and says so on its output when it cannot. */
 export function writer(file: string): string {
   return `trap exit TERM; n=0; while :; do n=$((n+1)); echo $n >> ${file} || echo lost $n; usleep 5000; done`;
@@ -7,4 +11,26 @@ export function writer(file: string): string {
 export function isGapless(text: string): boolean {
   const lines = text.trimEnd().split('\n');
   return lines.length > 1 && lines.every((line, index) => line === String(index + 1));
+}
+
+/** Waits until a {@link writer} has gone on by several lines; the file may not be there yet. @throws DeadlineExceeded */
+export async function untilLonger(file: string): Promise<void> {
+  const { length } = textOf(file);
+  await until(`${file} to grow`, 20_000, () => textOf(file).length > length + 20);
+}
+
+/** Waits until a file holds this text, which a container that runs may have yet to write. @throws AssertionError */
+export async function untilHolds(file: string, text: string): Promise<void> {
+  await until(`${file} to hold ${text}`, 20_000, () => textOf(file) === text).catch(() => undefined);
+  expect(textOf(file), file).to.equal(text);
+}
+
+/** What a file holds; nothing while it is not there. */
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  }
 }

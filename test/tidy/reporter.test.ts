@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -24,13 +24,32 @@ describe('all', () => {
 });
 `;
 
+const interrupted = `
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+describe('all', () => {
+  after(() => writeFileSync('cleaned', ''));
+  it('is interrupted', async () => {
+    const signal = once(process, 'SIGINT');
+    process.kill(process.pid, 'SIGINT');
+    await signal;
+  });
+  it('never begins', () => {});
+});
+`;
+
 describe('the reporter', () => {
   let directory: string;
   let results: readonly TestResult[];
 
   before(async () => {
     directory = mkdtempSync(join(tmpdir(), 'varve-reporter-'));
-    writeFileSync(join(directory, 'a.test.mts'), suite);
+    results = await resultsOf('a.test.mts', suite);
+  });
+  after(() => rmSync(directory, { recursive: true }));
+
+  async function resultsOf(name: string, text: string): Promise<readonly TestResult[]> {
+    writeFileSync(join(directory, name), text);
     const output = join(directory, 'results.json');
     const reporter = [
       '--reporter',
@@ -39,12 +58,17 @@ describe('the reporter', () => {
       `output=${output}`,
     ];
     const mocha = join(repository, 'node_modules/mocha/bin/mocha.js');
-    await run(nodeBinary, [mocha, '--no-config', ...reporter, join(directory, 'a.test.mts')], {
-      cwd: directory,
-    });
-    results = JSON.parse(readFileSync(output, 'utf8')) as TestResult[];
+    await run(nodeBinary, [mocha, '--no-config', ...reporter, join(directory, name)], { cwd: directory });
+    return JSON.parse(readFileSync(output, 'utf8')) as TestResult[];
+  }
+
+  it('keeps the results of an interrupted run, whose hooks clean up', async () => {
+    const kept = await resultsOf('b.test.mts', interrupted);
+    expect(kept.map(({ title, outcome }) => `${outcome} ${title}`)).to.deep.equal([
+      'passed all is interrupted',
+    ]);
+    expect(existsSync(join(directory, 'cleaned'))).to.equal(true);
   });
-  after(() => rmSync(directory, { recursive: true }));
 
   it('writes down every outcome, also of a hook that fails', () => {
     expect(results.map(({ title, outcome }) => `${outcome} ${title}`)).to.deep.equal([

@@ -18,7 +18,7 @@ export interface TidyRule {
 }
 
 const inSource = (path: string) => path.startsWith('src/') && path.endsWith('.ts');
-const isCode = (path: string) => /^(src|scripts|test|bench)\/.*\.ts$/.test(path);
+const isCode = (path: string) => /^(src|scripts|plugin|test|bench)\/.*\.ts$/.test(path);
 const isTest = (path: string) => /^test\/(?!support\/).*\.ts$/.test(path);
 
 /** Finds the lines that match a pattern. */
@@ -154,7 +154,7 @@ export const rules: readonly TidyRule[] = [
   },
   {
     name: 'a function has at most 70 lines',
-    applies: path => /^(src|scripts|bench)\/.*\.ts$/.test(path),
+    applies: path => /^(src|scripts|plugin|bench)\/.*\.ts$/.test(path),
     find: file => nodes(file, longFunction),
     bad: { path: 'src/lib/a.ts', text: `class A {\n  b() {${'\n'.repeat(70)}  }\n}` },
     good: {

@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { parseLine, parseStanza } from '../../scripts/lib/apt-sources.ts';
-import { laneName, lanes } from '../../scripts/lib/lanes.ts';
+import { lanes, tryLane } from '../../scripts/lib/lanes.ts';
+import { withoutServices } from '../../scripts/lib/packages.ts';
 import { repository } from '../../scripts/lib/paths.ts';
 import { end, identify, isAlive, isReaped } from '../../scripts/lib/proc.ts';
 import { run } from '../../scripts/lib/process.ts';
@@ -45,12 +46,62 @@ describe('the scripts', () => {
     expect(rulesIn(result?.title ?? '')).to.deep.equal(['S5']);
   });
 
-  it('a lane that cannot be had counts as one skipped test', () => {
-    const lane = lanes.find(({ isExtra }) => isExtra);
-    if (lane === undefined) throw new Error('there is no extra lane');
-    const results = [skipped(`${laneName(lane)}: gone`)];
-    expect(summaryLine(results)).to.equal('0 passed, 0 failed, 1 skipped');
-    expect(badSkips(results, true)).to.deep.equal([]);
+  it('a lane that cannot be had is said loudly, and counts as one skipped test when it is an extra', async function () {
+    this.timeout(120_000);
+    for (const isExtra of [true, false]) {
+      const outcome = await tryLane({ suite: 'nonsense', isExtra });
+      if ('engine' in outcome) throw new Error(`there is ${outcome.engine}`);
+      expect(outcome.missing).to.match(/^!!! NOTHING WAS TESTED ON engine of nonsense: \S/);
+      const [count, reasons] = isExtra ? [1, [/^engine of nonsense: \S/]] : [0, []];
+      expect(summaryLine(outcome.skipped)).to.equal(`0 passed, 0 failed, ${count} skipped`);
+      for (const [index, reason] of reasons.entries())
+        expect(outcome.skipped[index]?.message).to.match(reason);
+    }
+  });
+
+  it('in CI only a lane that is an extra may be skipped', () => {
+    for (const { suite, isExtra } of lanes)
+      expect(badSkips([skipped(`engine of ${suite}: gone`)], true), suite).to.have.lengthOf(isExtra ? 0 : 1);
+  });
+
+  it('an engine of which a program is missing is none', async () => {
+    const cache = mkdtempSync(join(tmpdir(), 'varve-cache-'));
+    try {
+      const bin = join(cache, 'varve/engines/trixie/bin');
+      mkdirSync(bin, { recursive: true });
+      const env = { ...process.env, XDG_CACHE_HOME: cache };
+      const path = () => run(join(repository, 'scripts/engines'), ['path', 'trixie'], { env });
+      for (const program of ['dockerd', 'containerd']) writeFileSync(join(bin, program), '');
+      const { stderr, exitCode } = await path();
+      expect(exitCode).to.equal(1);
+      expect(stderr).to.match(/^there is no docker of trixie; scripts\/engines fetch trixie/);
+      writeFileSync(join(bin, 'docker'), '');
+      expect((await path()).stdout).to.equal(`${bin}\n`);
+    } finally {
+      rmSync(cache, { recursive: true });
+    }
+  });
+
+  it('a policy for services is gone after an installation, also that of a killed one, but not another', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'varve-policy-'));
+    const file = join(directory, 'policy-rc.d');
+    try {
+      let ours = '';
+      await withoutServices(file, async () => {
+        ours = readFileSync(file, 'utf8');
+      });
+      expect(existsSync(file)).to.equal(false);
+      writeFileSync(file, ours);
+      await withoutServices(file, async () => {
+        expect(readFileSync(file, 'utf8')).to.equal(ours);
+      });
+      expect(existsSync(file)).to.equal(false);
+      writeFileSync(file, '#!/bin/sh\nexit 101\n');
+      await withoutServices(file, async () => undefined);
+      expect(existsSync(file)).to.equal(true);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 
   it('a skip needs a reason, and in CI an allowed one', () => {

@@ -4,7 +4,9 @@ import { expect } from 'chai';
 import { docker, importImage, inContainer, startContainer } from '../../support/containers.ts';
 import { startDaemon, type TestDaemon } from '../../support/daemon.ts';
 import { startEngine, type TestEngine } from '../../support/engine.ts';
+import { volumesOf } from '../../support/host.ts';
 import { Scratch } from '../../support/host-scratch.ts';
+import { untilHolds } from '../../support/writer.ts';
 
 /** From 26 on an engine can keep its images in containerd; an older one keeps its own store and says nothing. */
 describe('an engine that is asked to keep its images in containerd', function () {
@@ -27,6 +29,10 @@ describe('an engine that is asked to keep its images in containerd', function ()
     await scratch?.remove();
   });
 
+  const dataPath = async (name: string) => {
+    const number = (await volumesOf(daemon)).find(volume => volume.name === name)?.number;
+    return join(daemon.root, 'pools/default', String(number), 'data');
+  };
   const use = (name: string) => ['-v', `${name}:/data`, '--volume-driver', daemon.driver];
 
   it('S11 first use copies the files of the image into a volume, with owner and mode', async () => {
@@ -35,10 +41,14 @@ describe('an engine that is asked to keep its images in containerd', function ()
     expect(
       await inContainer(engine, use('first'), 'cat /data/file; stat -c "%u:%g %a" /data/file', 'full'),
     ).to.equal('image\n1000:1001 640');
+    await docker(engine, 'volume', 'rm', 'first');
   });
 
   it('S13 docker cp, a restart of the container and the end of it leave the data and no mount', async () => {
-    const id = await startContainer(engine, use('second'), 'echo kept > /data/a; exec sleep 1000');
+    const once = 'test -e /data/a || echo kept > /data/a; exec sleep 1000';
+    const id = await startContainer(engine, use('second'), once);
+    const data = await dataPath('second');
+    await untilHolds(join(data, 'a'), 'kept\n');
     const copied = join(scratch.path, 'copied');
     await docker(engine, 'restart', id);
     await docker(engine, 'cp', `${id}:/data/a`, copied);
@@ -47,7 +57,7 @@ describe('an engine that is asked to keep its images in containerd', function ()
     await docker(engine, 'rm', '--force', id);
     const { body } = await daemon.plugin('VolumeDriver.Get', { Name: 'second' });
     expect((body as { Volume: { Mountpoint: string } }).Volume.Mountpoint).to.equal('');
-    expect(lstatSync(join(daemon.root, 'pools/default/2/data/b')).isFile()).to.equal(true);
-    await docker(engine, 'volume', 'rm', 'first', 'second');
+    expect(lstatSync(join(data, 'b')).isFile()).to.equal(true);
+    await docker(engine, 'volume', 'rm', 'second');
   });
 });

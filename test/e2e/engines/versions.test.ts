@@ -1,11 +1,11 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { expect } from 'chai';
 import { until } from '../../../scripts/lib/wait.ts';
 import { callsSince, TestHost } from '../../support/host.ts';
+import { untilHolds } from '../../support/writer.ts';
 
 /** Each case says what is right on which engine, as docs/engines.md tells users. */
 describe('what engines do differently with a volume', () => {
@@ -67,9 +67,7 @@ describe('what engines do differently with a volume', () => {
     if (!since(26)) return expect(await refusal('sub')).to.include("unexpected key 'volume-subpath'");
     await host.startContainer('app', mount('sub'), 'echo inside > /data/file; exec sleep 10000');
     expect((await host.mountOf('app', '/data')).root).to.match(/\/data\/sub$/);
-    const file = join(await host.dataPath('vol'), 'sub/file');
-    await until('the container to have written', 10_000, () => existsSync(file));
-    expect(readFileSync(file, 'utf8')).to.equal('inside\n');
+    await untilHolds(join(await host.dataPath('vol'), 'sub/file'), 'inside\n');
     expect(await refusal('missing')).to.match(/no such file or directory/);
     expect(await refusal('sub/out')).to.match(/not a directory|outside|escape|no such file/i);
     expect(await refusal('../..')).to.match(/subpath must be a relative path|outside|invalid/i);
@@ -110,6 +108,6 @@ describe('what engines do differently with a volume', () => {
   /** A copy that goes on until somebody reads what it writes. */
   function startCopy(): ChildProcessByStdio<null, Readable, null> {
     const words = ['--host', host.engine.dockerHost, 'cp', 'app:/data/big', '-'];
-    return spawn('docker', words, { stdio: ['ignore', 'pipe', 'ignore'] });
+    return spawn('docker', words, { env: host.engine.environment, stdio: ['ignore', 'pipe', 'ignore'] });
   }
 });

@@ -62,9 +62,11 @@ describe('what the service manager is told', function () {
     await until('twenty messages', 10_000, () => fed.messages().length > 20);
     await feeder.close();
     await bystander.close();
+    await bystander.stopping();
+    await until('the last message', 10_000, () => hungry.messages().includes('STOPPING=1'));
     expect(fed.messages()[0]).to.equal('READY=1');
     expect(new Set(fed.messages().slice(1))).to.deep.equal(new Set(['WATCHDOG=1']));
-    expect(hungry.messages()).to.deep.equal(['READY=1']);
+    expect(hungry.messages()).to.deep.equal(['READY=1', 'STOPPING=1']);
   });
 
   it('nothing without NOTIFY_SOCKET', async () => {
@@ -100,17 +102,18 @@ describe('what the service manager is told', function () {
       const started = daemon.start();
       const held = daemon.hits;
       await until('the daemon to load', 20_000, () => held().has('daemon.load'));
-      expect(socket.messages()).to.deep.equal([]);
+      // When this has arrived, so has all that the daemon said before.
+      await serviceManager({ NOTIFY_SOCKET: address }, process.pid, log).stopping();
+      await until('our message', 10_000, () => socket.messages().includes('STOPPING=1'));
+      expect(socket.messages()).to.deep.equal(['STOPPING=1']);
       daemon.faults({});
       await started;
       await until('the watchdog to be fed', 10_000, () => socket.messages().includes('WATCHDOG=1'));
-      expect(socket.messages()[0]).to.equal('READY=1');
+      expect(socket.messages()[1]).to.equal('READY=1');
       await daemon.stop();
-      await until('the end', 10_000, () => socket.messages().includes('STOPPING=1'));
-      expect(socket.messages().filter(message => message !== 'WATCHDOG=1')).to.deep.equal([
-        'READY=1',
-        'STOPPING=1',
-      ]);
+      await until('the end', 10_000, () => socket.messages().lastIndexOf('STOPPING=1') > 1);
+      const states = socket.messages().filter(message => message !== 'WATCHDOG=1');
+      expect(states).to.deep.equal(['STOPPING=1', 'READY=1', 'STOPPING=1']);
     } finally {
       await daemon.dispose();
     }

@@ -1,9 +1,10 @@
 import { lstatSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { until } from '../../../scripts/lib/wait.ts';
-import { TestHost } from '../../support/host.ts';
-import { TestSwarm } from '../../support/swarm.ts';
+import { until } from '../../scripts/lib/wait.ts';
+import { TestHost } from '../support/host.ts';
+import { TestSwarm } from '../support/swarm.ts';
+import { untilHolds } from '../support/writer.ts';
 
 describe('a volume of varve in a Swarm service', function () {
   this.timeout(120_000);
@@ -24,7 +25,7 @@ describe('a volume of varve in a Swarm service', function () {
 
   /** Each task adds a line, with the value of a variable that an update may set. */
   const script = 'echo "task $ROUND" >> /data/log; exec sleep 10000';
-  const log = async () => readFileSync(join(await host.dataPath('db'), 'log'), 'utf8');
+  const log = async () => join(await host.dataPath('db'), 'log');
   /** Whatever runs of the service has the volume, and nothing else does. */
   const checkMounts = async (container: string) => {
     const { root } = await host.mountOf(container, '/data');
@@ -49,7 +50,7 @@ describe('a volume of varve in a Swarm service', function () {
     const { container } = await swarm.untilRunning('app');
     expect((await host.volumes()).map(({ name }) => name)).to.deep.equal(['db']);
     expect(lstatSync(await host.dataPath('db'))).to.include({ mode: 0o40_711, uid: 1000 });
-    expect(await log()).to.equal('task \n');
+    await untilHolds(await log(), 'task \n');
     await checkMounts(container);
   });
 
@@ -59,6 +60,7 @@ describe('a volume of varve in a Swarm service', function () {
     const second = await swarm.untilRunning('app', [first.task]);
     expect(second.container).not.to.equal(first.container);
     await checkMounts(second.container);
+    await untilHolds(await log(), 'task \ntask \n');
     expect(await host.sh(second.container, 'cat /data/log')).to.equal('task \ntask');
   });
 
@@ -67,22 +69,23 @@ describe('a volume of varve in a Swarm service', function () {
     ['a new environment', '--env-add=ROUND=two', 'task two'],
   ] as const) {
     it(`S5 service update with ${title} keeps the data`, async () => {
-      const before = await log();
+      const before = readFileSync(await log(), 'utf8');
       const old = await swarm.untilRunning('app');
       await host.docker('service', 'update', '--detach', '--no-resolve-image', option, 'app');
       const { container } = await swarm.untilRunning('app', [old.task]);
       await checkMounts(container);
-      expect(await log()).to.equal(`${before}${line}\n`);
+      await untilHolds(await log(), `${before}${line}\n`);
     });
   }
 
   it('S5 service rm leaves the volume, unmounted, and the next service finds it', async () => {
-    const before = await log();
+    const before = readFileSync(await log(), 'utf8');
     await swarm.removeService('app');
     expect(host.mounts()).to.deep.equal([]);
     expect((await host.volume('db')).consumers).to.deep.equal([]);
     await swarm.createService('again', 'db', [], script);
     const { container } = await swarm.untilRunning('again');
+    await untilHolds(await log(), `${before}task \n`);
     expect(await host.sh(container, 'cat /data/log')).to.equal(`${before}task`);
   });
 
