@@ -107,15 +107,8 @@ async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup):
   const trash = new Trash({ catalog, pools, publisher, log: log.child({ part: 'trash' }) });
   const copies = new Copies(log.child({ part: 'copies' }));
   const creator = new Creator({
-    catalog,
-    pools,
-    publisher,
-    copies,
-    disk,
-    clock,
-    trash,
-    root: config.root,
-    hostPaths: !config.managed,
+    ...{ catalog, pools, publisher, copies, disk, clock, trash },
+    ...{ root: config.root, hostPaths: !config.managed },
   });
   const service = new VolumeService({
     catalog,

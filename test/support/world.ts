@@ -118,17 +118,9 @@ export class Host {
     const publisher = new Publisher(power.supply(this.#mounter), mountPoints, { managed });
     const trash = new Trash({ catalog, pools, publisher, log });
     const copies = new Copies(log);
-    const root = this.root;
     const creator = new Creator({
-      catalog,
-      pools,
-      publisher,
-      copies,
-      disk,
-      clock,
-      trash,
-      root,
-      hostPaths: !managed,
+      ...{ catalog, pools, publisher, copies, disk, clock, trash },
+      ...{ root: this.root, hostPaths: !managed },
     });
     const parts = { catalog, pools, publisher, copies, creator, trash, clock, log };
     const service = new VolumeService(parts, waits);
