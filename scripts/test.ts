@@ -136,10 +136,14 @@ async function main(): Promise<void> {
     for (const [name, command, ...args] of checks) await step(name, () => check(command, args));
   }
   const before = takeSnapshot();
-  for (const name of selected) {
-    if (name !== 'e2e')
+  const runInTurn = async (names: readonly SuiteName[]) => {
+    for (const name of names.filter(candidate => selected.includes(candidate)))
       await unlessInterrupted(() => step(`${name} tests`, () => runTests(name, values.long)));
-    else for (const lane of lanes) await unlessInterrupted(() => runOnEngine(lane, values.long));
+  };
+  // Side by side, since they mostly wait: for disks, for engines, for what they have killed.
+  await Promise.all([runInTurn(['unit', 'integration']), runInTurn(['crash'])]);
+  if (selected.includes('e2e')) {
+    await Promise.all(lanes.map(lane => unlessInterrupted(() => runOnEngine(lane, values.long))));
   }
   await step('nothing left behind', async () => listed(leftovers(before)));
   await step('skips', async () => listed(badSkips(results, values.ci)));

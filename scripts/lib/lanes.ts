@@ -11,7 +11,7 @@ export interface Lane {
   readonly isExtra: boolean;
 }
 
-/** In the order in which they run; tests that need one engine and not all of them run on the first. */
+/** They run side by side. Tests that need one engine and not all of them run on the first. */
 export const lanes: readonly Lane[] = [
   { suite: undefined, isExtra: false },
   { suite: 'trixie', isExtra: false },
