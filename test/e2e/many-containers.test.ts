@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '../../scripts/lib/wait.ts';
@@ -47,10 +47,12 @@ describe('many containers', function () {
     };
     await Promise.all(Array.from({ length: 4 }, worker));
   }
+  /** Nothing as long as the container has not begun. */
+  const textOf = (file: string) => (existsSync(file) ? readFileSync(file, 'utf8') : '');
   /** What a container wrote: into its own volume, and into the shared one. */
   const written = (name: string): readonly [string, string] => [
-    readFileSync(join(data.get(name) ?? '', 'log'), 'utf8'),
-    readFileSync(join(data.get('shared') ?? '', name), 'utf8'),
+    textOf(join(data.get(name) ?? '', 'log')),
+    textOf(join(data.get('shared') ?? '', name)),
   ];
   const lineCount = (text: string) => text.split('\n').length - 1;
   const fewestLines = (name: string) => Math.min(...written(name).map(lineCount));
