@@ -1,10 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '../../scripts/lib/wait.ts';
 import type { VolumeView } from '../../src/core/volumes/view.ts';
 import { TestHost } from '../support/host.ts';
-import { isGapless } from '../support/writer.ts';
+import { isGapless, textOf } from '../support/writer.ts';
 
 const isLong = process.env['VARVE_LONG'] === '1';
 const count = isLong ? 100 : 8;
@@ -47,8 +46,6 @@ describe('many containers', function () {
     };
     await Promise.all(Array.from({ length: 4 }, worker));
   }
-  /** Nothing as long as the container has not begun. */
-  const textOf = (file: string) => (existsSync(file) ? readFileSync(file, 'utf8') : '');
   /** What a container wrote: into its own volume, and into the shared one. */
   const written = (name: string): readonly [string, string] => [
     textOf(join(data.get(name) ?? '', 'log')),

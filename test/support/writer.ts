@@ -25,8 +25,8 @@ export async function untilHolds(file: string, text: string): Promise<void> {
   expect(textOf(file), file).to.equal(text);
 }
 
-/** What a file holds; nothing while it is not there. */
-function textOf(file: string): string {
+/** What a file holds; nothing while it is not there, as that of a container that has yet to write. */
+export function textOf(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
