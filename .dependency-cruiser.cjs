@@ -10,7 +10,8 @@ const parts = {
   config: { allow: ['core', 'errors', 'lib'] },
   store: { allow: ['errors', 'lib'], types: ['core'] },
   host: { allow: ['errors', 'lib'], types: ['core'] },
-  drivers: { allow: ['core', 'errors', 'lib'] },
+  tar: { allow: ['errors', 'lib'], types: ['core'] },
+  drivers: { allow: ['core', 'errors', 'host', 'lib', 'tar'] },
   servers: { allow: ['core', 'errors', 'lib'] },
   cli: {
     allow: ['config', 'errors', 'lib'],

@@ -5,7 +5,9 @@ import { expect } from 'chai';
 import { nodeBinary, repository } from '../../scripts/lib/paths.ts';
 import { run } from '../../scripts/lib/process.ts';
 
-const folders = ['errors', 'lib', 'core', 'config', 'store', 'host', 'drivers', 'servers', 'cli'] as const;
+const folders = [
+  ...(['errors', 'lib', 'core', 'config', 'store', 'host', 'tar', 'drivers', 'servers', 'cli'] as const),
+];
 type Folder = (typeof folders)[number];
 
 /** What each folder may import; `type` marks a folder of which it may import types only. */
@@ -16,7 +18,8 @@ const allowed: Record<Folder, Partial<Record<Folder, 'all' | 'type'>>> = {
   config: { core: 'all', errors: 'all', lib: 'all' },
   store: { core: 'type', errors: 'all', lib: 'all' },
   host: { core: 'type', errors: 'all', lib: 'all' },
-  drivers: { core: 'all', errors: 'all', lib: 'all' },
+  tar: { core: 'type', errors: 'all', lib: 'all' },
+  drivers: { core: 'all', errors: 'all', host: 'all', lib: 'all', tar: 'all' },
   servers: { core: 'all', errors: 'all', lib: 'all' },
   cli: { config: 'all', core: 'type', errors: 'all', lib: 'all' },
 };
