@@ -1,15 +1,29 @@
 /**
- * A mount as data: what `mount(2)` will be told, and nothing done yet. Core and drivers describe mounts,
+ * A mount as data: what the kernel will be told, and nothing done yet. Core and drivers describe mounts,
  * `host/` performs them.
  */
-export interface Mount {
-  /** The only kind so far: make `source` appear at `target` as well. */
+export type Mount = MountSource & {
+  /** Absolute path of the mount point. */
+  readonly target: string;
+};
+
+/** What is to be mounted, wherever. */
+export type MountSource = BindSource | OverlaySource;
+
+export interface BindSource {
+  /** Makes `source` appear at the target as well. */
   readonly type: 'bind';
   /** Absolute path of an existing directory. */
   readonly source: string;
-  /** Absolute path of the mount point. */
-  readonly target: string;
   readonly readonly: boolean;
+}
+
+/** A union of directories; without an `upperdir=` among the options it is read-only. */
+export interface OverlaySource {
+  /** The kernel's own, or Debian's program of that name, which does the same in user space. */
+  readonly type: 'overlay' | 'fuse-overlayfs';
+  /** As mount(8) takes them, each `name` or `name=value`; in values `\`, `:` and `,` are escaped. */
+  readonly options: readonly string[];
 }
 
 /** One line of a mount table (proc(5), `/proc/PID/mountinfo`). */

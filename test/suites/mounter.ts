@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import type { Mount } from '../../src/core/mount.ts';
+import type { BindSource, Mount } from '../../src/core/mount.ts';
 import type { Mounter } from '../../src/core/ports.ts';
 import { FailedPrecondition } from '../../src/errors/errors.ts';
 import { rejection } from '../support/rejection.ts';
@@ -27,7 +27,7 @@ export function mounterSuite(name: string, open: () => Promise<MounterWorld>): v
     let mounter: Mounter;
     let source: string;
     let target: string;
-    const bind = (changes: Partial<Mount> = {}): Mount => ({
+    const bind = (changes: Partial<BindSource & { target: string }> = {}): Mount => ({
       type: 'bind',
       source,
       target,
@@ -95,6 +95,60 @@ export function mounterSuite(name: string, open: () => Promise<MounterWorld>): v
       await mounter.unmount(target);
       expect(await entriesAt(other)).to.have.length(1);
       await mounter.unmount(other);
+    });
+
+    describe('overlays', () => {
+      let lower: string;
+      const overlay = (options: readonly string[]): Mount => ({ type: 'overlay', options, target });
+      const readonly = () => overlay(['index=off', `lowerdir=${source}:${lower}`]);
+      const writable = async (name: string) => {
+        const [upper, work] = [await world.directory(`${name}/fs`), await world.directory(`${name}/work`)];
+        return overlay(['index=off', `upperdir=${upper}`, `workdir=${work}`, `lowerdir=${source}:${lower}`]);
+      };
+
+      beforeEach(async () => {
+        lower = await world.directory('pool/6/data');
+      });
+
+      it('shows one in the table, writable with an upper directory', async () => {
+        await mounter.mount(await writable('pool/8'));
+        const [entry, ...others] = await entriesAt(target);
+        expect(others).to.deep.equal([]);
+        expect(entry?.fsType).to.equal('overlay');
+        expect(entry?.options).to.include('rw');
+      });
+
+      it('mounts one without an upper directory read-only', async () => {
+        await mounter.mount(readonly());
+        const [entry] = await entriesAt(target);
+        expect(entry?.options).to.include('ro');
+      });
+
+      it('mounts one once, however often it is asked', async () => {
+        for (const mount of [readonly(), await writable('pool/8')]) {
+          await mounter.mount(mount);
+          await mounter.mount(mount);
+          expect(await entriesAt(target)).to.have.length(1);
+          await mounter.unmount(target);
+        }
+      });
+
+      it('refuses one where another is mounted, or something else', async () => {
+        await mounter.mount(await writable('pool/8'));
+        for (const other of [readonly(), await writable('pool/9')]) {
+          const error = await rejection(mounter.mount(other));
+          expect(error).to.be.instanceOf(FailedPrecondition);
+          expect(error.message).to.include(target);
+        }
+        await mounter.unmount(target);
+        await mounter.mount(bind());
+        expect(await rejection(mounter.mount(readonly()))).to.be.instanceOf(FailedPrecondition);
+      });
+
+      it('refuses a bind where an overlay is mounted', async () => {
+        await mounter.mount(readonly());
+        expect(await rejection(mounter.mount(bind()))).to.be.instanceOf(FailedPrecondition);
+      });
     });
 
     describe('users', () => {

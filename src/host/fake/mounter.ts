@@ -12,8 +12,10 @@ interface FakeMount {
   readonly source: string;
   readonly target: string;
   readonly readonly: boolean;
+  readonly fsType: string;
 }
 
+type Shown = Omit<FakeMount, 'id' | 'pid'>;
 type Operation = 'mount' | 'unmount' | 'table' | 'users' | 'visibleTo';
 
 /**
@@ -35,7 +37,7 @@ export class FakeMounter implements Mounter {
 
   /** The process `pid` has `directory` mounted in its own namespace, as a container has. */
   useFrom(pid: number, directory: string, mountPoint: string): void {
-    this.#add(pid, { source: directory, target: mountPoint, readonly: false });
+    this.#add(pid, { source: directory, target: mountPoint, readonly: false, fsType: 'fake' });
   }
 
   /** The process ends, and its namespace with it. */
@@ -51,14 +53,15 @@ export class FakeMounter implements Mounter {
   async mount(mount: Mount): Promise<void> {
     this.#failWhenAsked('mount');
     const there = this.#at(mount.target);
+    const wanted = asShown(mount);
     if (there === undefined) {
-      this.#add(process.pid, mount);
+      this.#add(process.pid, wanted);
       this.actions.push({ mount });
-    } else if (there.source !== mount.source || (there.readonly && !mount.readonly)) {
+    } else if (there.source !== wanted.source || (there.readonly && !wanted.readonly)) {
       throw new FailedPrecondition(`something else is mounted on ${mount.target}; unmount that first`);
-    } else if (mount.readonly && !there.readonly) {
+    } else if (wanted.readonly && !there.readonly) {
       this.#drop(there);
-      this.#add(process.pid, mount);
+      this.#add(process.pid, wanted);
     }
   }
 
@@ -92,8 +95,8 @@ export class FakeMounter implements Mounter {
     return this.#mounts.findLast(entry => entry.pid === process.pid && entry.target === target);
   }
 
-  #add(pid: number, { source, target, readonly }: Pick<FakeMount, 'source' | 'target' | 'readonly'>): void {
-    this.#mounts.push({ id: this.#nextId, pid, source, target, readonly });
+  #add(pid: number, shown: Shown): void {
+    this.#mounts.push({ id: this.#nextId, pid, ...shown });
     this.#nextId += 1;
   }
 
@@ -108,7 +111,18 @@ export class FakeMounter implements Mounter {
   }
 }
 
-function toEntry({ id, source, target, readonly }: FakeMount): MountEntry {
+/** The source of a union is what it shows; the order of its options says nothing. */
+function asShown(mount: Mount): Shown {
+  const { target } = mount;
+  if (mount.type === 'bind') {
+    return { source: mount.source, target, readonly: mount.readonly, fsType: 'fake' };
+  }
+  const directories = mount.options.filter(option => /^(lower|upper)dir=/.test(option)).sort();
+  const isWritable = directories.some(option => option.startsWith('upperdir='));
+  return { source: directories.join(','), target, readonly: !isWritable, fsType: mount.type };
+}
+
+function toEntry({ id, source, target, readonly, fsType }: FakeMount): MountEntry {
   return {
     id,
     parent: 1,
@@ -117,7 +131,7 @@ function toEntry({ id, source, target, readonly }: FakeMount): MountEntry {
     mountPoint: target,
     options: [readonly ? 'ro' : 'rw', 'relatime'],
     propagation: ['shared:1'],
-    fsType: 'fake',
+    fsType,
     source: 'fake',
     superOptions: ['rw'],
   };

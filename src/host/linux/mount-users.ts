@@ -13,30 +13,74 @@ import {
   escapeMountField,
   type FileSystemPlace,
   isWithin,
+  parseMountinfo,
   parseMountinfoLine,
   placeUnder,
   readMountinfo,
 } from './mountinfo.ts';
 import { identify, must } from './system-calls.ts';
 
-/** @throws Unavailable when a namespace's table cannot be read */
-export async function findMountUsers(directory: string, except: string): Promise<readonly MountUser[]> {
+/**
+ * @param except a mount point of ours, which does not count, nor do its copies
+ * @throws Unavailable when a namespace's table cannot be read
+ */
+export async function findMountUsers(directory: string, except?: string): Promise<readonly MountUser[]> {
   const ownTable = readMountinfo('self');
   const [wanted, exceptPlace] = await Promise.all([
     placeOf(directory, ownTable),
-    mountedOn(except, ownTable),
+    except === undefined ? undefined : mountedOn(except, ownTable),
   ]);
   // The ids of mounts are the same for everybody, and some namespaces are read twice.
   const users = new Map<number, MountUser>();
   const look = (pid: number, table: string) => {
     const isOurs = (entry: MountEntry) =>
-      (entry.mountPoint === except || isPropagated(entry)) && standsOn(exceptPlace, entry, table);
+      exceptPlace !== undefined &&
+      (entry.mountPoint === except || isPropagated(entry)) &&
+      standsOn(exceptPlace, entry, table);
     for (const { id, mountPoint } of usesIn(table, wanted, isOurs))
       if (!users.has(id)) users.set(id, { pid, mountPoint });
   };
   look(process.pid, ownTable);
   for await (const { pid, table } of otherTables()) look(pid, table);
   return [...users.values()];
+}
+
+/** What is mounted anywhere on the host, looked up once for questions about many directories. */
+export class MountedPlaces {
+  readonly #ownTable: string;
+  /** The roots of mounts by device. */
+  readonly #roots = new Map<string, Set<string>>();
+
+  private constructor(ownTable: string) {
+    this.#ownTable = ownTable;
+  }
+
+  /** @throws Unavailable when a namespace's table cannot be read */
+  static async read(): Promise<MountedPlaces> {
+    const places = new MountedPlaces(readMountinfo('self'));
+    places.#add(places.#ownTable);
+    for await (const { table } of otherTables()) places.#add(table);
+    return places;
+  }
+
+  /**
+   * The paths at and below a directory, relative to it, that somebody has mounted: '' for itself.
+   * @throws Unavailable
+   */
+  async below(directory: string): Promise<readonly string[]> {
+    const { device, path } = await placeOf(directory, this.#ownTable);
+    const start = path === '/' ? 1 : path.length + 1;
+    const roots = [...(this.#roots.get(device) ?? [])];
+    return roots.filter(root => isWithin(root, path)).map(root => root.slice(start));
+  }
+
+  #add(table: string): void {
+    for (const { device, root } of parseMountinfo(table)) {
+      const roots = this.#roots.get(device);
+      if (roots === undefined) this.#roots.set(device, new Set([root]));
+      else roots.add(root);
+    }
+  }
 }
 
 /** Mounts of the wanted directory, except those that are, or lie below, a mount of ours. */
@@ -108,8 +152,8 @@ async function placeOf(path: string, ownTable: string): Promise<FileSystemPlace>
   return placeUnder(entry, real);
 }
 
-/** One table for each mount namespace but our own that has a process. */
-async function* otherTables(): AsyncGenerator<{ pid: number; table: string }> {
+/** One table for each mount namespace but our own that has a process. @throws Unavailable when one cannot be read */
+export async function* otherTables(): AsyncGenerator<{ pid: number; table: string }> {
   const read = new Set([namespaceOf('self'), firstMountOf('self')]);
   // A namespace whose processes all ended while it was looked at may live on in their children: look again.
   for (let round = 0; round < 5; round += 1) {

@@ -33,7 +33,8 @@ export async function removeTree(parent: number, name: string): Promise<void> {
   }
 }
 
-async function refuseMountsBelow(path: string): Promise<void> {
+/** @throws FailedPrecondition when something is mounted on a path, or below it */
+export async function refuseMountsBelow(path: string): Promise<void> {
   const mounted = parseMountinfo(readMountinfo('self')).find(entry => isWithin(entry.mountPoint, path));
   if (mounted === undefined) return;
   throw new FailedPrecondition(`cannot remove ${path}: ${mounted.mountPoint} is mounted; unmount it first`);

@@ -9,6 +9,7 @@
 import koffi from 'koffi';
 import { fromErrno } from '../../errors/from-errno.ts';
 import { limiter } from './limiter.ts';
+import { type Libc, libc, maxCallsInFlight } from './native.ts';
 
 export interface Answer {
   readonly value: number;
@@ -16,14 +17,10 @@ export interface Answer {
   readonly errno: number;
 }
 
-type Libc = ReturnType<ReturnType<typeof koffi.load>['func']>;
-
-/** koffi throws at more calls in flight than this; its own default is 256. */
-const maxCallsInFlight = 1024;
-koffi.config({ max_async_calls: maxCallsInFlight });
 const oneOfMany = limiter(maxCallsInFlight);
 
-const libc = koffi.load(null);
+export { libc };
+
 const cMount = libc.func('int mount(void *source, void *target, void *type, ulong flags, void *data)');
 const cUmount2 = libc.func('int umount2(void *target, int flags)');
 const cOpenat2 = libc.func('syscall', 'long', ['long', 'int', 'void *', 'void *', 'size_t']);
@@ -194,13 +191,15 @@ export function sendDatagram(fd: number, message: string, address: Buffer): Prom
   return call(cSendto, fd, bytes, bytes.length, MSG_NOSIGNAL, address, address.length);
 }
 
-function callNow(libcFunction: Libc, ...args: readonly unknown[]): Answer {
+/** A synchronous call, for what cannot wait for a disk or a server. */
+export function callNow(libcFunction: Libc, ...args: readonly unknown[]): Answer {
   const value: number = libcFunction(...args);
   const errno = value === -1 ? koffi.errno() : 0;
   return { value, errno };
 }
 
-function call(libcFunction: Libc, ...args: readonly unknown[]): Promise<Answer> {
+/** A call on libuv's pool. */
+export function call(libcFunction: Libc, ...args: readonly unknown[]): Promise<Answer> {
   return oneOfMany(
     () =>
       new Promise<Answer>((resolve, reject) => {
@@ -214,6 +213,6 @@ function call(libcFunction: Libc, ...args: readonly unknown[]): Promise<Answer> 
 }
 
 /** Text with the NUL at its end. The arguments of a call in flight are kept alive by its closure. */
-function cString(text: string | Buffer): Buffer {
+export function cString(text: string | Buffer): Buffer {
   return Buffer.concat([typeof text === 'string' ? Buffer.from(text) : text, Buffer.alloc(1)]);
 }

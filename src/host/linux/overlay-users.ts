@@ -1,0 +1,124 @@
+import { stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import type { MountUser } from '../../core/mount.ts';
+import { otherTables } from './mount-users.ts';
+import { parseMountinfoLine, readMountinfo } from './mountinfo.ts';
+import { type OverlayParts, parseOverlay } from './overlay-options.ts';
+
+/** A directory that may be part of an overlay. */
+export interface OverlayPart {
+  /** Absolute path of a directory that exists. */
+  readonly root: string;
+  /** Under which the directory is known below `root`, such as `7/fs` and the link `l/7`. It need not exist any more. */
+  readonly names: readonly string[];
+}
+
+/**
+ * Which overlays, in any mount namespace of the host, have a directory above or beneath. A mount table shows the
+ * paths that the overlay was made with, as its maker saw them: each is looked up as a process of that namespace
+ * sees it. What cannot be told apart counts as used: a path that leads nowhere over there, and a lower directory
+ * whose path is relative.
+ * @throws Unavailable when a namespace's table cannot be read: then nobody knows
+ */
+export async function findOverlayUsers(part: OverlayPart): Promise<readonly MountUser[]> {
+  // The ids of mounts are the same for everybody.
+  const users = new Map<number, MountUser>();
+  await lookForParts(part, ({ pid, id, mountPoint }) => users.set(id, { pid, mountPoint }));
+  return [...users.values()];
+}
+
+/** Which of the names are part of any overlay, as {@link findOverlayUsers}: every table is read once. */
+export async function findOverlayParts(part: OverlayPart): Promise<ReadonlySet<string>> {
+  const found = new Set<string>();
+  await lookForParts(part, ({ names }) => {
+    for (const name of names) found.add(name);
+  });
+  return found;
+}
+
+interface Found extends MountUser {
+  readonly id: number;
+  readonly names: readonly string[];
+}
+
+async function lookForParts(part: OverlayPart, report: (found: Found) => void): Promise<void> {
+  const root = await keyOf(part.root);
+  const names = new Names(part.names);
+  const look = async (pid: number, table: string) => {
+    for (const line of table.split('\n')) {
+      if (!line.includes(' - overlay ')) continue;
+      const { id, mountPoint, superOptions } = parseMountinfoLine(line);
+      const parts = await partsOf(parseOverlay(superOptions), names, { pid, root });
+      if (parts.length > 0) report({ pid, id, mountPoint, names: parts });
+    }
+  };
+  await look(process.pid, readMountinfo('self'));
+  for await (const { pid, table } of otherTables()) await look(pid, table);
+}
+
+/** The names of parts, found by how a path ends. */
+class Names {
+  readonly #names: ReadonlySet<string>;
+  readonly #byBasename = new Map<string, string[]>();
+  readonly #depths: readonly number[];
+
+  constructor(names: readonly string[]) {
+    this.#names = new Set(names);
+    this.#depths = [...new Set(names.map(name => name.split('/').length))];
+    for (const name of names) {
+      const same = this.#byBasename.get(basename(name));
+      if (same === undefined) this.#byBasename.set(basename(name), [name]);
+      else same.push(name);
+    }
+  }
+
+  /** The name at the end of an absolute path. */
+  endOf(path: string): string | undefined {
+    const words = path.split('/');
+    return this.#depths.map(depth => words.slice(-depth).join('/')).find(end => this.#names.has(end));
+  }
+
+  /** Those whose last word it is. */
+  called(name: string): readonly string[] {
+    return this.#byBasename.get(name) ?? [];
+  }
+}
+
+/** Whose table it is, and the identity of the root that is looked for. */
+interface Maker {
+  readonly pid: number;
+  readonly root: string | undefined;
+}
+
+async function partsOf(overlay: OverlayParts, names: Names, maker: Maker): Promise<readonly string[]> {
+  const { lowers, upper } = overlay;
+  const found: string[] = [];
+  for (const path of upper === undefined ? lowers : [upper, ...lowers]) {
+    if (!path.startsWith('/')) {
+      const called = names.called(path);
+      if (called.length > 0 && (upper === undefined || (await isBelow(upper, maker)))) found.push(...called);
+      continue;
+    }
+    const name = names.endOf(path);
+    if (name !== undefined && (await mayBeRoot(path.slice(0, -name.length - 1), maker))) found.push(name);
+  }
+  return found;
+}
+
+/** Whether one of the directories above `path` may be the root. */
+async function isBelow(path: string, maker: Maker): Promise<boolean> {
+  for (let above = dirname(path); above !== '/'; above = dirname(above)) {
+    if (await mayBeRoot(above, maker)) return true;
+  }
+  return false;
+}
+
+async function mayBeRoot(path: string, { pid, root }: Maker): Promise<boolean> {
+  const key = await keyOf(`/proc/${pid}/root${path}`);
+  return key === undefined || key === root;
+}
+
+async function keyOf(path: string): Promise<string | undefined> {
+  const found = await stat(path, { bigint: true }).catch(() => undefined);
+  return found === undefined ? undefined : `${found.dev}:${found.ino}`;
+}
