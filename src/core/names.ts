@@ -13,6 +13,12 @@ export type DriverName = Brand<string, 'DriverName'>;
 export type MountId = Brand<string, 'MountId'>;
 /** The number that names a volume on disk: never derived from a name, never used twice. */
 export type VolumeNumber = Brand<number, 'VolumeNumber'>;
+/** The number that names a layer on disk: never derived from a key, never used twice. */
+export type LayerNumber = Brand<number, 'LayerNumber'>;
+/** The name of a layer store. {@link parseLayerStoreName} is the only way to get one. */
+export type LayerStoreName = Brand<string, 'LayerStoreName'>;
+/** The key of an active layer or view, or the name of a committed one. {@link parseLayerKey} is the only way to get one. */
+export type LayerKey = Brand<string, 'LayerKey'>;
 
 /** Longest volume name, in characters: as long as a Linux file name can be (NAME_MAX). */
 const maxVolumeNameLength = 255;
@@ -53,11 +59,42 @@ export function parseMountId(raw: unknown): MountId {
 
 /** @throws InvalidArgument */
 export function parseVolumeNumber(raw: unknown): VolumeNumber {
+  return parseNumber('volume number', raw) as VolumeNumber;
+}
+
+/** @throws InvalidArgument */
+export function parseLayerNumber(raw: unknown): LayerNumber {
+  return parseNumber('layer number', raw) as LayerNumber;
+}
+
+/** @throws InvalidArgument */
+export function parseLayerStoreName(raw: unknown): LayerStoreName {
+  return parse('layer store name', raw, poolName, 63, 'small letters, digits and "-"') as LayerStoreName;
+}
+
+/**
+ * Engines use any text: containerd's keys hold slashes, spaces and colons. It never reaches the disk as a name.
+ * @throws InvalidArgument
+ */
+export function parseLayerKey(raw: unknown): LayerKey {
+  const maxBytes = 4096;
+  if (typeof raw !== 'string' || raw === '') {
+    throw new InvalidArgument('the layer key is missing; send the request again with a layer key');
+  }
+  if (Buffer.byteLength(raw) > maxBytes || raw.includes('\0') || !raw.isWellFormed()) {
+    throw new InvalidArgument(
+      `the layer key ${show(raw)} is not allowed; use at most ${maxBytes} bytes of UTF-8 and no NUL`,
+    );
+  }
+  return raw as LayerKey;
+}
+
+function parseNumber(what: string, raw: unknown): number {
   const number = typeof raw === 'string' && /^[1-9][0-9]{0,14}$/.test(raw) ? Number(raw) : raw;
   if (!Number.isSafeInteger(number) || (number as number) < 1) {
-    throw new InvalidArgument(`volume number ${show(raw)} is not a positive whole number`);
+    throw new InvalidArgument(`${what} ${show(raw)} is not a positive whole number`);
   }
-  return number as VolumeNumber;
+  return number as number;
 }
 
 function parse(what: string, raw: unknown, pattern: RegExp, max: number, allowed: string): string {
