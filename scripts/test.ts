@@ -5,6 +5,7 @@ import { messageOf } from '../src/errors/errors.ts';
 import { leftovers, takeSnapshot } from '../test/support/leftovers.ts';
 import { check, checks } from './lib/checks.ts';
 import { type Lane, laneName, lanes, tryLane } from './lib/lanes.ts';
+import { layerTable } from './lib/layer-table.ts';
 import { installPackages } from './lib/packages.ts';
 import { repository } from './lib/paths.ts';
 import { signalAll } from './lib/process.ts';
@@ -21,7 +22,7 @@ Runs every check and every test, the end-to-end tests on one engine after the ot
   --ci          a skipped test is a failure, except in the lanes that scripts/lib/results.ts names`;
 
 const packages = [
-  ...['docker.io', 'busybox-static', 'fio', 'e2fsprogs', 'xfsprogs', 'btrfs-progs'],
+  ...['docker.io', 'busybox-static', 'fio', 'e2fsprogs', 'xfsprogs', 'btrfs-progs', 'fuse-overlayfs', 'zstd'],
   ...['util-linux', 'mount', 'tar', 'openssl', 'attr', 'procps', 'socat', 'iproute2'],
   ...['podman', 'docker-compose', 'docker-registry', 'debootstrap', 'binutils', 'systemd', 'git'],
 ];
@@ -102,6 +103,7 @@ function printSummary(began: number): void {
   console.log('The slowest tests:');
   for (const { title, ms } of slowest(results, 10)) console.log(`  ${duration(ms)}  ${title}`);
   if (problems.length > 0) console.log(`Failed steps: ${problems.join(', ')}`);
+  for (const line of layerTable(results)) console.log(line);
   console.log(`Took ${duration(performance.now() - began)}.`);
   for (const line of engineLines) console.log(line);
   console.log(summaryLine(results));

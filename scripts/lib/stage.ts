@@ -59,14 +59,14 @@ export async function stageNode(path: string): Promise<void> {
 }
 
 /**
- * Makes `varve.js` and its chunks in a directory, from `src` and the packages that have no compiled parts. The code
- * finds `package.json` two levels above itself.
+ * Makes `varve.js`, `worker.js` and their chunks in a directory, from `src` and the packages that have no compiled
+ * parts. The code finds `package.json` two levels above itself.
  * @returns the packages whose code is in it
  */
 export async function bundle(directory: string): Promise<readonly string[]> {
   const { metafile } = await build({
     absWorkingDir: repository,
-    entryPoints: ['src/cli/varve.ts'],
+    entryPoints: { varve: 'src/cli/varve.ts', worker: 'src/worker.ts' },
     outdir: directory,
     bundle: true,
     splitting: true,

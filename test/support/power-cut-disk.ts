@@ -46,20 +46,9 @@ export class PowerCutDisk {
     }
   }
 
-  /** From here on nothing reaches the disk, and every call on it that would have to fails with EIO. */
+  /** See {@link cutPower}. */
   cut(): void {
-    const fd = openSync(this.#mountPoint, constants.O_RDONLY | constants.O_DIRECTORY);
-    try {
-      // linux/ext4.h, EXT4_IOC_SHUTDOWN; xfs_fs.h, XFS_IOC_GOINGDOWN: _IOR('X', 125, __u32).
-      const [shutDown, withoutLogFlush] = [0x8004587d, 2];
-      const flags = Buffer.alloc(4);
-      flags.writeUInt32LE(withoutLogFlush);
-      const value: number = ioctl(fd, shutDown, flags);
-      const errno = value === -1 ? koffi.errno() : 0;
-      mustSucceed({ value, errno }, `shut down the file system of ${this.#mountPoint}`);
-    } finally {
-      closeSync(fd);
-    }
+    cutPower(this.#mountPoint);
   }
 
   /** The power is back: everything below is unmounted, and the file system is mounted again as it is. */
@@ -99,5 +88,21 @@ export class PowerCutDisk {
       const { stdout } = await run('losetup', ['--associated', this.#image]);
       return stdout === '' && mountsBelow(this.#directory).length === 0;
     });
+  }
+}
+
+/** From here on nothing reaches the disk, and every call on it that would have to fails with EIO. */
+export function cutPower(mountPoint: string): void {
+  const fd = openSync(mountPoint, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    // linux/ext4.h, EXT4_IOC_SHUTDOWN; xfs_fs.h, XFS_IOC_GOINGDOWN: _IOR('X', 125, __u32).
+    const [shutDown, withoutLogFlush] = [0x8004587d, 2];
+    const flags = Buffer.alloc(4);
+    flags.writeUInt32LE(withoutLogFlush);
+    const value: number = ioctl(fd, shutDown, flags);
+    const errno = value === -1 ? koffi.errno() : 0;
+    mustSucceed({ value, errno }, `shut down the file system of ${mountPoint}`);
+  } finally {
+    closeSync(fd);
   }
 }

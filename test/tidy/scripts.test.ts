@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { parseLine, parseStanza } from '../../scripts/lib/apt-sources.ts';
 import { lanes, tryLane } from '../../scripts/lib/lanes.ts';
+import { layerTable } from '../../scripts/lib/layer-table.ts';
 import { withoutServices } from '../../scripts/lib/packages.ts';
 import { repository } from '../../scripts/lib/paths.ts';
 import { end, identify, isAlive, isReaped } from '../../scripts/lib/proc.ts';
@@ -102,6 +103,25 @@ describe('the scripts', () => {
     } finally {
       rmSync(directory, { recursive: true });
     }
+  });
+
+  it('the suite of layer stores is told driver by driver and file system by file system', () => {
+    const result = (title: string, outcome: TestResult['outcome'] = 'passed') => {
+      return { title, file: '', outcome, message: '', ms: 0 };
+    };
+    const results = [
+      result('LayerStore: overlay on xfs snapshots Basic'),
+      result('LayerStore: overlay on xfs merge folds', 'failed'),
+      result('LayerStore: copy on ext4 snapshots Basic'),
+      result('LayerStore: records over a disk in memory'),
+      result('Pool: directory'),
+    ];
+    expect(layerTable(results)).to.deep.equal([
+      'LayerStore  ext4        xfs',
+      'copy        1 of 1      -',
+      'overlay     -           1 of 2',
+    ]);
+    expect(layerTable(results.slice(3))).to.deep.equal([]);
   });
 
   it('a skip needs a reason, and in CI an allowed one', () => {

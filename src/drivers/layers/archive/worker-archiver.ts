@@ -1,0 +1,210 @@
+import { closeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { availableParallelism } from 'node:os';
+import type {
+  Applied,
+  Archive,
+  LayerChange,
+  LongWork,
+  Verification,
+} from '../../../core/layers/layer-store.ts';
+import type { CopyProgress, Usage } from '../../../core/ports.ts';
+import { Aborted, Internal } from '../../../errors/errors.ts';
+import { openPipe } from '../../../host/linux/pipe.ts';
+import { cancelled, WorkerPool } from '../../../lib/worker-pool.ts';
+import type { Unpacked } from './apply.ts';
+import { type Feed, openFeed } from './apply-feed.ts';
+import type { Archiver, Comparison, Deltas, DiffStream, OpenTree, View } from './archiver.ts';
+import type { ComparisonArgs, TreeArgs } from './compare.ts';
+import { makeRing } from './digest-ring.ts';
+import { Offer, patiently } from './patience.ts';
+
+const idleMs = 10_000;
+/** How long a peer may take to send or take the next bytes, in milliseconds. */
+const tenMinutes = 600_000;
+/**
+ * How many archives are read, and how many are written, at one time. Such a worker waits for its peer, so that there
+ * are more of them than processors; the next one waits in order. Each takes some 10 MB.
+ */
+const peersAtOnce = 16;
+
+/** The tasks of `src/worker.ts`. */
+const tasks = [
+  ...['apply', 'digest', 'diff'],
+  ...['changes', 'copy', 'measure', 'measureDifference', 'merge', 'verify'],
+] as const;
+type TaskName = (typeof tasks)[number];
+const withPeers: ReadonlySet<string> = new Set(['apply', 'digest', 'diff']);
+
+/**
+ * An {@link Archiver} whose work is done by the threads of `src/worker.ts`. Each kind of work has threads of its own:
+ * whoever does not read a difference, or does not send an archive on, keeps nobody from committing a layer. For each
+ * one that unpacks there is one that takes the digest, so that none waits for it.
+ */
+export class WorkerArchiver implements Archiver {
+  readonly #pools: ReadonlyMap<string, WorkerPool>;
+  readonly #closing = new AbortController();
+  readonly #patience: number;
+
+  /** @param script the worker's @param patience how long a peer is waited for, in milliseconds */
+  constructor(script: URL, patience = tenMinutes) {
+    const size = Math.max(2, availableParallelism());
+    this.#patience = patience;
+    this.#pools = new Map(
+      tasks.map(task => [
+        task,
+        new WorkerPool(script, { size: withPeers.has(task) ? peersAtOnce : size, idleMs }),
+      ]),
+    );
+  }
+
+  async apply(tree: OpenTree, archive: Archive, { signal, onProgress }: LongWork): Promise<Applied> {
+    const failed = new AbortController();
+    const stop = this.#stop(signal, failed.signal);
+    const feed = await openFeed('path' in archive ? archive : patiently(archive, this.#patience, stop), stop);
+    const ring = makeRing();
+    const args = { tree: treeArgs(tree), archive: { fd: feed.fd, isFile: feed.isFile }, ring };
+    const report = (read: unknown) => onProgress?.(progressOf(feed, Number(read)));
+    const unpacked = this.#pool('apply').run<Unpacked>('apply', args, { signal: stop, onProgress: report });
+    const digest = this.#pool('digest').run<string>('digest', { ring }, { signal: stop });
+    digest.catch(() => failed.abort());
+    try {
+      const { bytes, entries } = await unpacked;
+      await feed.filled;
+      return { diffId: await digest, bytes, entries };
+    } catch (error) {
+      // Ending the feed is a failure of it, too.
+      const failure = feed.failure();
+      failed.abort();
+      const outcomes = await Promise.allSettled([unpacked, digest]);
+      // The feed ends before the workers are told to stop: one of them may have taken that for the end of the archive.
+      if (signal?.aborted || this.#closing.signal.aborted) throw cancelled('apply');
+      throw failure ?? causeOf(outcomes) ?? error;
+    } finally {
+      await feed.close();
+    }
+  }
+
+  diff(comparison: Comparison, { signal, onProgress }: LongWork): DiffStream {
+    const { reader, writer } = openPipe();
+    const late = new AbortController();
+    const stop = this.#stop(signal, late.signal);
+    const args = { comparison: comparisonArgs(comparison), sink: writer };
+    const task = this.#run<void>('diff', args, { signal: stop, onProgress }).finally(() => closeSync(writer));
+    const stream = new Socket({ fd: reader, readable: true, writable: false });
+    // The worker may be waiting for a reader that is no more interested.
+    const end = () => void stream.destroy();
+    stop.addEventListener('abort', end, { once: true });
+    const offer = new Offer(this.#patience, () => late.abort());
+    const ended = task.catch(() => undefined);
+    const close = async () => {
+      stop.removeEventListener('abort', end);
+      end();
+      await ended;
+    };
+    return { bytes: takenFrom(stream, task, offer, close), ended };
+  }
+
+  async changes(comparison: Comparison, work: LongWork): Promise<readonly LayerChange[]> {
+    return await this.#run('changes', { comparison: comparisonArgs(comparison) }, work);
+  }
+
+  async measure(tree: View, signal?: AbortSignal): Promise<Usage> {
+    return await this.#run('measure', { tree: tree.fd }, { signal });
+  }
+
+  async measureDifference(before: View, after: View, signal?: AbortSignal): Promise<Usage> {
+    return await this.#run('measureDifference', { before: before.fd, after: after.fd }, { signal });
+  }
+
+  async verify(
+    tree: OpenTree,
+    inherited: readonly string[],
+    committedAt: string,
+    work: LongWork,
+  ): Promise<Verification> {
+    return await this.#run('verify', { tree: treeArgs(tree), inherited, committedAt }, work);
+  }
+
+  async copy(from: View, into: View, work: LongWork): Promise<void> {
+    await this.#run('copy', { from: from.fd, into: into.fd }, work);
+  }
+
+  async merge(deltas: Deltas, signal?: AbortSignal): Promise<void> {
+    const { upper, lower, below, into, prefix, redirects } = deltas;
+    const fds = { upper: upper.fd, lower: lower.fd, below: below?.fd ?? null, into: into.fd };
+    await this.#run('merge', { ...fds, prefix, redirects }, { signal });
+  }
+
+  /** Stops all work. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.all([...this.#pools.values()].map(pool => pool.close()));
+  }
+
+  async #run<T>(task: TaskName, args: unknown, { signal, onProgress }: Work): Promise<T> {
+    const report = onProgress && ((value: unknown) => onProgress(value as CopyProgress));
+    return await this.#pool(task).run<T>(task, args, { signal, onProgress: report });
+  }
+
+  #pool(task: TaskName): WorkerPool {
+    const pool = this.#pools.get(task);
+    if (pool === undefined) throw new Internal(`no worker does "${task}"; the build is broken`);
+    return pool;
+  }
+
+  #stop(...signals: readonly (AbortSignal | undefined)[]): AbortSignal {
+    return AbortSignal.any([...signals.filter(signal => signal !== undefined), this.#closing.signal]);
+  }
+}
+
+interface Work {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
+}
+
+async function* takenFrom(
+  stream: Socket,
+  task: Promise<void>,
+  offer: Offer,
+  close: () => Promise<void>,
+): AsyncGenerator<Uint8Array> {
+  try {
+    offer.taken();
+    for await (const chunk of stream) {
+      offer.made();
+      yield chunk;
+      offer.taken();
+    }
+    await task;
+  } catch (error) {
+    offer.taken();
+    await task;
+    throw error;
+  } finally {
+    offer.withdraw();
+    await close();
+  }
+}
+
+/** @param read by the worker */
+function progressOf(feed: Feed, read: number): CopyProgress {
+  const doneBytes = feed.isFile ? read : feed.doneBytes();
+  return { doneBytes, totalBytes: Math.max(feed.totalBytes ?? 0, doneBytes) };
+}
+
+/** Of several that failed the one that the others were stopped for. */
+function causeOf(outcomes: readonly PromiseSettledResult<unknown>[]): unknown {
+  const reasons = outcomes.flatMap(outcome => (outcome.status === 'rejected' ? [outcome.reason] : []));
+  return reasons.find(reason => !(reason instanceof Aborted));
+}
+
+function treeArgs({ fd, directory, form, below }: OpenTree): TreeArgs {
+  return { own: fd, directory, form, below: below?.fd ?? null };
+}
+
+function comparisonArgs(comparison: Comparison): ComparisonArgs {
+  if (comparison.type === 'delta') return { type: 'delta', tree: treeArgs(comparison.tree) };
+  const { before, after } = comparison;
+  return { type: 'trees', before: before?.fd ?? null, after: after.fd };
+}

@@ -1,0 +1,3 @@
+import { runLayerStoreSuite } from '../../support/layer-runs.ts';
+
+runLayerStoreSuite('btrfs', 'btrfs');
