@@ -2,6 +2,8 @@ import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { Express } from 'express';
 import type { Config, DriverConfig, TcpConfig } from './config/schema.ts';
+import type { LayerImporter } from './core/layers/importer.ts';
+import type { LayerInspector } from './core/layers/inspector.ts';
 import type { Copies } from './core/volumes/copies.ts';
 import type { Driver } from './core/volumes/driver.ts';
 import type { Inventory } from './core/volumes/inventory.ts';
@@ -36,6 +38,10 @@ export interface Faces {
   readonly keeper: Keeper;
   readonly trash: Trash;
   readonly state: StateParts;
+  readonly layers: LayerInspector;
+  readonly importer: LayerImporter;
+  /** Deletes what no layer needs any more. */
+  readonly tidyLayers: () => Promise<void>;
 }
 
 /**
@@ -125,6 +131,8 @@ export async function serve(faces: Faces, cleanup: Cleanup, onReady: () => void)
   lookNow = keeping.nudge;
   const emptying = trash.start(config.intervals.reconcileSeconds * 1000);
   work.defer(() => emptying.stop());
+  const tidying = repeat(config.intervals.reconcileSeconds * 1000, faces.tidyLayers, warn('layers'));
+  work.defer(() => tidying.stop());
   const measuring = repeat(
     config.intervals.usageSeconds * 1000,
     signal => meter.measureStale(signal),

@@ -58,6 +58,7 @@ async function checkPaths(config: Config): Promise<DoctorFinding[]> {
   const places = [
     ['root', config.root] as const,
     ...Object.entries(config.pools).map(([name, { path }]) => [`pool ${name}`, path] as const),
+    ...Object.entries(config.layerStores).map(([name, { path }]) => [`layer store ${name}`, path] as const),
   ];
   return (await Promise.all(places.map(([name, path]) => checkPath(name, path)))).flat();
 }

@@ -1,9 +1,18 @@
 /**
  * The composition root: which parts there are, and who gets what. It alone sees every folder.
  */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import type { Config } from './config/schema.ts';
-import { type DriverName, type PoolName, parseDriverName, parsePoolName } from './core/names.ts';
+import { checkLayerRecords } from './core/layers/catalog.ts';
+import { LayerImporter } from './core/layers/importer.ts';
+import { LayerInspector } from './core/layers/inspector.ts';
+import {
+  type DriverName,
+  type PoolName,
+  parseDriverName,
+  parseLayerStoreName,
+  parsePoolName,
+} from './core/names.ts';
 import type { ObjectStore } from './core/ports.ts';
 import { Catalog, checkRecords } from './core/volumes/catalog.ts';
 import { Copies } from './core/volumes/copies.ts';
@@ -29,6 +38,7 @@ import { LinuxDisk } from './host/linux/disk.ts';
 import { DockerEngine } from './host/linux/engine.ts';
 import { lockFile } from './host/linux/flock.ts';
 import { LinuxMounter } from './host/linux/mounter.ts';
+import { composeLayerStores, rebuildLayerStores, tidyLayerStores } from './layers.ts';
 import { Cleanup } from './lib/cleanup.ts';
 import { createLogger, type RootLogger } from './lib/log.ts';
 import { openBootStore } from './store/sqlite/boot-store.ts';
@@ -60,18 +70,31 @@ export async function rebuildState(
   try {
     cleanup.defer(await lockFile(`${config.root}/lock`));
     await requireDisks(config);
-    await setAsideDatabase(stateFile(config), checkRecords, onProgress);
+    const check = async (store: ObjectStore) => {
+      await checkRecords(store);
+      await checkLayerRecords(store, Object.keys(config.layerStores).map(parseLayerStoreName));
+    };
+    await setAsideDatabase(stateFile(config), check, onProgress);
     const store = await openSqliteStore(stateFile(config), { synchronous: 'FULL', create: true });
     cleanup.defer(() => store.close());
     const pools = await openPools(config, store, { rebuild: true });
+    const layers = await rebuildLayerStores(config, store, cleanup, onProgress);
     const bootStore = await openBootStore(`${config.run}/consumers.db`, await bootId());
     cleanup.defer(() => bootStore.close());
     const catalog = new Catalog(store, bootStore);
     await catalog.load();
-    return await rebuildRecords(catalog, pools, onProgress);
+    return sumOf([await rebuildRecords(catalog, pools, onProgress), ...layers]);
   } finally {
     await cleanup.close();
   }
+}
+
+function sumOf(reports: readonly RebuildReport[]): RebuildReport {
+  return {
+    restored: reports.reduce((sum, { restored }) => sum + restored, 0),
+    kept: reports.reduce((sum, { kept }) => sum + kept, 0),
+    damaged: reports.flatMap(({ damaged }) => damaged),
+  };
 }
 
 /** The first process of a pid namespace sees its own only. @throws FailedPrecondition */
@@ -134,10 +157,17 @@ async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup):
     clock,
     log: log.child({ part: 'keeper' }),
   });
+  const layerStores = composeLayerStores(config, store, log, cleanup);
+  const layers = new LayerInspector(layerStores);
+  const importer = new LayerImporter({ inspector: layers, newUuid: randomUUID, sha256 });
   await catalog.load();
   if (config.managed) await requireFormerRoot(catalog, publisher);
   const state = { store, catalog, pools, publisher, service, clock };
-  return { config, log, drivers, copies, service, inventory, meter, keeper, trash, state };
+  const tidyLayers = () => tidyLayerStores(layerStores, importer, log);
+  return {
+    ...{ config, log, drivers, copies, service, inventory, meter, keeper, trash, state },
+    ...{ layers, importer, tidyLayers },
+  };
 }
 
 /** @throws Unavailable when the disk of a pool is not there; a pool in a root that is lost may be made anew */
@@ -180,6 +210,10 @@ async function ownerOf(store: ObjectStore): Promise<string> {
   const owner = randomUUID();
   await store.transaction([], [{ type: 'put', key: keys.owner, value: owner }]);
   return owner;
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
 }
 
 function driversOf(config: Config): readonly Driver[] {

@@ -1,4 +1,3 @@
-import Table from 'cli-table3';
 import { Option } from 'commander';
 import { formatBytes } from '../core/quantity.ts';
 
@@ -29,22 +28,43 @@ async function toYaml(data: unknown): Promise<string> {
   return stringify(data);
 }
 
-const bare = {
-  ...{ top: '', 'top-mid': '', 'top-left': '', 'top-right': '' },
-  ...{ bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '' },
-  ...{ left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '   ' },
-};
-
 /** Aligned columns under a header, without borders; the same on a terminal and in a pipe. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const style = { 'padding-left': 0, 'padding-right': 0, head: [], border: [] };
-  const made = new Table({ head: [...header], chars: bare, style });
-  made.push(...rows.map(row => row.map(printable)));
-  return made
-    .toString()
-    .split('\n')
-    .map(line => line.trimEnd())
-    .join('\n');
+  const lines = [header, ...rows].flatMap(linesOf);
+  const widths = header.map((_title, at) =>
+    lines.reduce((widest, line) => Math.max(widest, line[at]?.columns ?? 0), 0),
+  );
+  const padded = ({ text, columns }: Cell, at: number) =>
+    text + ' '.repeat(Math.max(0, (widths[at] ?? 0) - columns));
+  return lines.map(line => line.map(padded).join('   ').trimEnd()).join('\n');
+}
+
+interface Cell {
+  readonly text: string;
+  /** How wide a terminal shows it. */
+  readonly columns: number;
+}
+
+/** A row has as many lines as its highest cell. */
+function linesOf(row: readonly string[]): readonly (readonly Cell[])[] {
+  const cells = row.map(text => printable(text).split('\n'));
+  const height = Math.max(1, ...cells.map(lines => lines.length));
+  return Array.from({ length: height }, (_, at) =>
+    cells.map(lines => ({ text: lines[at] ?? '', columns: columnsOf(lines[at] ?? '') })),
+  );
+}
+
+const graphemes = new Intl.Segmenter();
+
+/** What terminals show two columns wide (Unicode, UAX #11): emoji, and the scripts of East Asia. */
+const wide =
+  /^(?:\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}])/u;
+
+function columnsOf(text: string): number {
+  if (/^[ -~]*$/.test(text)) return text.length;
+  let columns = 0;
+  for (const { segment } of graphemes.segment(text)) columns += wide.test(segment) ? 2 : 1;
+  return columns;
 }
 
 /** Text from elsewhere without what a terminal would obey; line breaks stay. */

@@ -10,6 +10,7 @@ type Loader = () => Promise<(program: Command) => void>;
 const commands: Readonly<Record<string, Loader>> = {
   daemon: async () => (await import('./commands/daemon.ts')).daemonCommand,
   volume: async () => (await import('./commands/volume.ts')).volumeCommand,
+  layer: async () => (await import('./commands/layer/layer.ts')).layerCommand,
   status: async () => (await import('./commands/status.ts')).statusCommand,
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand,
   config: async () => (await import('./commands/config.ts')).configCommand,
@@ -26,7 +27,9 @@ function wanted(argv: readonly string[]): readonly Loader[] {
 
 async function buildProgram(argv: readonly string[]): Promise<Command> {
   const program = new Command('varve')
-    .description('Storage for container hosts: Docker volumes that keep their promises.')
+    .description(
+      'Storage for container hosts: Docker volumes that keep their promises, and the layers beneath containers.',
+    )
     .version(version(), '-V, --version', 'print the version')
     .option(
       '--socket <path>',
@@ -39,6 +42,7 @@ async function buildProgram(argv: readonly string[]): Promise<Command> {
   manual(program, {
     examples: [
       ['varve volume ls', 'what volumes there are'],
+      ['varve layer tree', 'which layer rests on which'],
       ['varve doctor', 'what works on this host and what does not'],
       ['varve volume create db -o mode=0700', 'a volume, as `docker volume create -d varve` makes it'],
     ],

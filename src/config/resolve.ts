@@ -3,13 +3,14 @@ import { givenOptions, parseOptions, type VolumeRequest } from '../core/volumes/
 import { messageOf } from '../errors/errors.ts';
 import { nearest } from '../lib/nearest.ts';
 import type { Problem } from './explain.ts';
-import type { Config, DriverConfig, PoolConfig, Settings } from './schema.ts';
+import type { Config, DriverConfig, LayerStoreConfig, PoolConfig, Settings } from './schema.ts';
 
 const dockerSocket = 'unix:///var/run/docker.sock';
 
 /** Fills in what is derived from other keys; nothing is checked. */
 export function resolveConfig(settings: Settings, dockerHost: string | undefined): Config {
   const implicitPool: PoolConfig = { driver: 'directory', path: join(settings.root, 'pools/default') };
+  const implicitStore: LayerStoreConfig = { driver: 'auto', path: join(settings.root, 'layers/default') };
   const implicitDriver: Settings['drivers'][string] = { pool: 'default', options: {} };
   const drivers = Object.entries({ varve: implicitDriver, ...settings.drivers });
   return {
@@ -23,6 +24,7 @@ export function resolveConfig(settings: Settings, dockerHost: string | undefined
     debug: settings.debug,
     managed: settings.managed,
     pools: { default: implicitPool, ...settings.pools },
+    layerStores: { default: implicitStore, ...settings.layerStores },
     drivers: Object.fromEntries(drivers.map(([name, driver]) => [name, withSocket(name, driver)])),
   };
 }
@@ -38,7 +40,7 @@ export function conflicts(config: Config): readonly Problem[] {
     ...missingPools(config),
     ...wrongOptions(config),
     ...sharedAddresses(config),
-    ...nestedPools(config),
+    ...nestedPlaces(config),
     ...mountPointsProblem(config),
     ...rootProblem(config),
   ];
@@ -101,30 +103,52 @@ function sharedAddresses(config: Config): Problem[] {
   return problems;
 }
 
-/** A pool inside another would count, and delete, the other's volumes as its own. */
-function nestedPools(config: Config): Problem[] {
-  const pools = Object.entries(config.pools);
-  return pools.flatMap(([name, { path }], at) =>
-    pools
+/** A directory of the configuration whose contents are ours alone. */
+interface Place {
+  /** Its key in the configuration. */
+  readonly path: readonly string[];
+  /** `pool NAME` */
+  readonly title: string;
+  readonly directory: string;
+}
+
+function placesOf({ pools, layerStores }: Config): Place[] {
+  const places = (key: string, kind: string, entries: Readonly<Record<string, { path: string }>>): Place[] =>
+    Object.entries(entries).map(([name, { path }]) => ({
+      path: [key, name, 'path'],
+      title: `${kind} ${name}`,
+      directory: path,
+    }));
+  return [...places('pools', 'pool', pools), ...places('layerStores', 'layer store', layerStores)];
+}
+
+/** A pool or layer store inside another would count, and delete, what the other holds as its own. */
+function nestedPlaces(config: Config): Problem[] {
+  const places = placesOf(config);
+  return places.flatMap(({ path, directory }, at) =>
+    places
       .filter(
-        ([, other], index) =>
-          index !== at && `${path}/`.startsWith(`${other.path}/`) && (path !== other.path || index < at),
+        (other, index) =>
+          index !== at &&
+          `${directory}/`.startsWith(`${other.directory}/`) &&
+          (directory !== other.directory || index < at),
       )
-      .map(([other, { path: outer }]) => ({
-        path: ['pools', name, 'path'],
-        message: `is ${path}, inside ${outer} of pool ${other}; choose a directory of its own`,
+      .map(other => ({
+        path,
+        message: `is ${directory}, inside ${other.directory} of ${other.title}; choose a directory of its own`,
       })),
   );
 }
 
-/** A volume that shows up inside a pool would be taken for a part of it. */
-function mountPointsProblem({ mountPoints, pools }: Config): Problem[] {
+/** A volume that shows up inside a pool or a layer store would be taken for a part of it. */
+function mountPointsProblem(config: Config): Problem[] {
+  const { mountPoints } = config;
   const isIn = (path: string, other: string): boolean => other === '/' || `${path}/`.startsWith(`${other}/`);
-  return Object.entries(pools)
-    .filter(([, { path }]) => isIn(path, mountPoints) || isIn(mountPoints, path))
-    .map(([name, { path }]) => ({
+  return placesOf(config)
+    .filter(({ directory }) => isIn(directory, mountPoints) || isIn(mountPoints, directory))
+    .map(({ title, directory }) => ({
       path: ['mountPoints'],
-      message: `is ${mountPoints}, and pool ${name} is at ${path}; neither may hold the other: choose a directory of its own`,
+      message: `is ${mountPoints}, and ${title} is at ${directory}; neither may hold the other: choose a directory of its own`,
     }));
 }
 
@@ -132,8 +156,8 @@ function rootProblem(config: Config): Problem[] {
   const message = 'is "/", which holds everything else as well; choose a directory of its own';
   return [
     ...(config.root === '/' ? [{ path: ['root'], message }] : []),
-    ...Object.entries(config.pools)
-      .filter(([, pool]) => pool.path === '/')
-      .map(([name]) => ({ path: ['pools', name, 'path'], message })),
+    ...placesOf(config)
+      .filter(({ directory }) => directory === '/')
+      .map(({ path }) => ({ path, message })),
   ];
 }

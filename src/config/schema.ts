@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { parseDriverName, parsePoolName } from '../core/names.ts';
+import { parseDriverName, parseLayerStoreName, parsePoolName } from '../core/names.ts';
 import { messageOf } from '../errors/errors.ts';
 
 /** What the schema says of a key besides its type and default: for `varve config`, the flags and the docs. */
@@ -85,6 +85,13 @@ const pool = z.strictObject({
   path: path().register(notes, { doc: 'Directory that holds the volumes of this pool' }),
 });
 
+const layerStore = z.strictObject({
+  driver: z.enum(['auto', 'overlay', 'btrfs', 'copy', 'fuse-overlayfs']).default('auto').register(notes, {
+    doc: 'How layers are kept: `auto` takes the first that works there of btrfs, overlay, fuse-overlayfs and copy',
+  }),
+  path: path().register(notes, { doc: 'Directory that holds the layers of this store' }),
+});
+
 const driver = z
   .strictObject({
     pool: named(parsePoolName)
@@ -104,7 +111,7 @@ const driver = z
 /** The one description of the configuration: types, defaults, units and docs of every key. */
 export const configSchema = z.strictObject({
   root: path().default('/var/lib/varve').register(notes, {
-    doc: 'Directory for everything that outlives a reboot: records, the pool `default`, mount points',
+    doc: 'Directory for everything that outlives a reboot: records, the pool `default`, the layer store `default`, mount points',
   }),
   mountPoints: path().optional().register(notes, {
     doc: 'Directory below which volumes are mounted',
@@ -155,23 +162,26 @@ export const configSchema = z.strictObject({
     doc: 'Whether the engine runs the daemon as a managed plugin: options that name host paths are then refused, and mount points are not made immutable',
   }),
   pools: z.record(named(parsePoolName), pool).default({}),
+  layerStores: z.record(named(parseLayerStoreName), layerStore).default({}),
   drivers: z.record(named(parseDriverName), driver).default({}),
 });
 
 /** The configuration as written: what is derived from other keys may be absent. */
 export type Settings = z.output<typeof configSchema>;
 export type PoolConfig = Settings['pools'][string];
+export type LayerStoreConfig = Settings['layerStores'][string];
 export type TcpConfig = NonNullable<Settings['drivers'][string]['tcp']>;
 export type DriverConfig = Omit<Settings['drivers'][string], 'socket'> & { readonly socket: string };
 
 /**
- * The effective configuration. It always has the pool `default` and the driver `varve`; each driver's pool
- * exists; `engine` is an address or `none`.
+ * The effective configuration. It always has the pool `default`, the layer store `default` and the driver `varve`;
+ * each driver's pool exists; `engine` is an address or `none`.
  */
 export interface Config
   extends Pick<Settings, 'root' | 'run' | 'engine' | 'log' | 'intervals' | 'debug' | 'managed'> {
   readonly mountPoints: string;
   readonly adminSocket: string;
   readonly pools: Readonly<Record<string, PoolConfig>>;
+  readonly layerStores: Readonly<Record<string, LayerStoreConfig>>;
   readonly drivers: Readonly<Record<string, DriverConfig>>;
 }

@@ -5,10 +5,11 @@ export const exitCodes = {
   ok: { code: 0, meaning: 'done' },
   failure: { code: 1, meaning: 'findings that need a person, or a request that this host cannot honour' },
   usage: { code: 2, meaning: 'wrong usage, option or configuration' },
-  notFound: { code: 3, meaning: 'no such volume, pool or file' },
+  notFound: { code: 3, meaning: 'no such volume, layer, pool or file' },
   conflict: {
     code: 4,
-    meaning: 'the state forbids it: the name is taken, or the volume is in use, protected or not ready',
+    meaning:
+      'the state forbids it: the name is taken, or the volume or layer is in use, protected or not ready',
   },
   unavailable: {
     code: 5,

@@ -9,14 +9,17 @@ export interface TlsMaterial {
   readonly ca: string;
 }
 
+/** Longest head of a request, in bytes: two names of layers fit in, percent-encoded. */
+const maxHeaderSize = 64 * 1024;
+
 /**
  * An HTTP server for local clients. Engines keep idle connections for 30 s and take a connection that we close
  * first for a failure, so ours stay open longer; and no request is cut off, however slow it is.
  */
 export function httpServer(app: Express, tls?: TlsMaterial): Server {
-  const timeouts = { keepAliveTimeout: 75_000, requestTimeout: 0 };
-  if (tls === undefined) return createServer(timeouts, app);
-  return createTlsServer({ ...timeouts, ...tls, requestCert: true, rejectUnauthorized: true }, app);
+  const limits = { keepAliveTimeout: 75_000, requestTimeout: 0, maxHeaderSize };
+  if (tls === undefined) return createServer(limits, app);
+  return createTlsServer({ ...limits, ...tls, requestCert: true, rejectUnauthorized: true }, app);
 }
 
 /** How long a connection stays open without a request when the daemon ends, in milliseconds. */

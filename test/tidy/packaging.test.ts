@@ -140,13 +140,14 @@ function uncommented(yaml: string): string {
 }
 
 async function wholeProgram(): Promise<Command> {
+  const others = ['status', 'doctor', 'config', 'state', 'completion'];
   const program = new Command('varve');
-  for (const name of ['daemon', 'volume', 'status', 'doctor', 'config', 'state', 'completion']) {
-    const module = (await import(`../../src/cli/commands/${name}.ts`)) as Record<
+  for (const path of ['daemon', 'volume', 'layer/layer', ...others]) {
+    const module = (await import(`../../src/cli/commands/${path}.ts`)) as Record<
       string,
       (to: Command) => void
     >;
-    module[`${name}Command`]?.(program);
+    module[`${path.replace(/.*\//, '')}Command`]?.(program);
   }
   return program;
 }

@@ -11,7 +11,6 @@ const notShown = ['src/host/fake/', 'src/lib/fault.ts'];
 
 /** Errors that carry a text which is collected where it is made. */
 const madeElsewhere = [
-  'src/cli/client.ts: message', // what the daemon said
   "src/config/load.ts: lines.join('\\n')", // problems of the configuration
   "src/config/overrides.ts: sentences.join('\\n')", // the same
   'src/core/volumes/options.ts: optionsHelp()', // the answer to -o help

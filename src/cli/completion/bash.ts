@@ -5,6 +5,7 @@ export function bashCompletion(nodes: readonly CompletionNode[]): string {
   const paths = nodes.slice(1).map(node => `'${node.path}'`);
   return `# bash completion for varve: eval "$(varve completion bash)"
 _varve() {
+  COMPREPLY=()
   local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD - 1]}" path=varve words='' at
   for ((at = 1; at < COMP_CWORD; at++)); do
     case "$path \${COMP_WORDS[at]}" in
@@ -13,7 +14,7 @@ _varve() {
   done
   case "$path $previous" in
 ${nodes.flatMap(valueCases).join('\n')}
-    *' --socket' | *' --config')
+    *' --socket' | *' --config' | *' --output')
       COMPREPLY=($(compgen -f -- "$current"))
       return
       ;;
@@ -23,7 +24,15 @@ ${nodes.map(nodeCase).join('\n')}
       esac
       ;;
   esac
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  COMPREPLY+=($(compgen -W "$words" -- "$current"))
+}
+# Readline takes a colon for the end of a word, and wants only what follows the last one.
+_varve_layers() {
+  local line="\${COMP_LINE:0:COMP_POINT}" name typed
+  typed="\${line##* }"
+  for name in $(varve completion layers 2>/dev/null); do
+    [[ $name == "$typed"* ]] && COMPREPLY+=("\${name#"\${typed%"\${typed##*:}"}"}")
+  done
 }
 complete -F _varve varve
 `;
@@ -35,12 +44,16 @@ function valueCases({ path, options }: CompletionNode): string[] {
     .map(option => `    '${path} ${option.name}') words='${option.choices.join(' ')}' ;;`);
 }
 
-function nodeCase({ path, subcommands, options, words, takesVolumes }: CompletionNode): string {
+const argumentsOf = {
+  volumes: '\n          [[ $current == -* ]] || words="$words $(varve completion names 2>/dev/null)"',
+  layers: '\n          [[ $current == -* ]] || _varve_layers',
+  files: '\n          [[ $current == -* ]] || COMPREPLY=($(compgen -f -- "$current"))',
+};
+
+function nodeCase({ path, subcommands, options, words, takes }: CompletionNode): string {
   const all = [...subcommands.map(({ name }) => name), ...words, ...options.map(({ name }) => name)];
-  const volumes = takesVolumes
-    ? `\n          [[ $current == -* ]] || words="$words $(varve completion names 2>/dev/null)"`
-    : '';
+  const names = takes === null ? '' : argumentsOf[takes];
   return `        '${path}')
-          words='${all.join(' ')}'${volumes}
+          words='${all.join(' ')}'${names}
           ;;`;
 }

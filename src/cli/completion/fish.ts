@@ -25,9 +25,15 @@ function completions(node: CompletionNode): string[] {
     ...node.subcommands.map(({ name, description }) => `${here} -a ${name} -d ${quote(description)}`),
     ...node.words.map(word => `${here} -a ${word}`),
     ...node.options.map(option => `${here} ${flags(option)} -d ${quote(option.description)}`),
-    ...(node.takesVolumes ? [`${here} -a '(varve completion names 2>/dev/null)'`] : []),
+    ...(node.takes === null ? [] : [`${here} ${argumentsOf[node.takes]}`]),
   ];
 }
+
+const argumentsOf = {
+  volumes: "-a '(varve completion names 2>/dev/null)'",
+  layers: "-a '(varve completion layers 2>/dev/null)'",
+  files: '-F',
+};
 
 function flags({ names, takesValue, choices }: CompletionOption): string {
   const spelled = names.map(name => (name.startsWith('--') ? `-l ${name.slice(2)}` : `-s ${name.slice(1)}`));

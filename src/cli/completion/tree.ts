@@ -8,8 +8,8 @@ export interface CompletionNode {
   readonly options: readonly CompletionOption[];
   /** Words that its argument may be. */
   readonly words: readonly string[];
-  /** Whether its arguments are names of existing volumes. */
-  readonly takesVolumes: boolean;
+  /** What its arguments are names of, if that can be looked up. */
+  readonly takes: 'volumes' | 'layers' | 'files' | null;
 }
 
 export interface Candidate {
@@ -23,6 +23,13 @@ export interface CompletionOption extends Candidate {
   readonly takesValue: boolean;
   readonly choices: readonly string[];
 }
+
+/** By the names of arguments. */
+const kinds: Readonly<Record<string, NonNullable<CompletionNode['takes']>>> = {
+  volume: 'volumes',
+  layer: 'layers',
+  file: 'files',
+};
 
 /** Every command of the tree, parents first. Options of the program apply to each. */
 export function completionTree(
@@ -40,7 +47,7 @@ export function completionTree(
     subcommands,
     options: line.flatMap(optionsOf),
     words: command.registeredArguments.flatMap(argument => argument.argChoices ?? []),
-    takesVolumes: command.registeredArguments.some(argument => argument.name() === 'volume'),
+    takes: command.registeredArguments.map(argument => kinds[argument.name()]).find(Boolean) ?? null,
   };
   return [
     node,

@@ -15,7 +15,7 @@ _varve() {
   done
   case "$line \${words[CURRENT-1]}" in
 ${nodes.flatMap(valueCases).join('\n')}
-    (*' --socket'|*' --config') _files; return ;;
+    (*' --socket'|*' --config'|*' --output'|*' -o') _files; return ;;
   esac
   case "$line" in
 ${nodes.map(nodeCase).join('\n')}
@@ -39,10 +39,16 @@ function valueCases({ path, options }: CompletionNode): string[] {
     );
 }
 
-function nodeCase({ path, subcommands, options, words, takesVolumes }: CompletionNode): string {
+const argumentsOf = {
+  volumes: 'compadd -- $(varve completion names 2>/dev/null); ',
+  layers: 'compadd -- $(varve completion layers 2>/dev/null); ',
+  files: '_files; ',
+};
+
+function nodeCase({ path, subcommands, options, words, takes }: CompletionNode): string {
   const plain = [...subcommands, ...words.map(name => ({ name, description: '' }))];
-  const volumes = takesVolumes ? 'compadd -- $(varve completion names 2>/dev/null); ' : '';
-  return `    (${quote(path)}) ${volumes}arguments=(${candidates(plain)}) options=(${candidates(options)}) ;;`;
+  const names = takes === null ? '' : argumentsOf[takes];
+  return `    (${quote(path)}) ${names}arguments=(${candidates(plain)}) options=(${candidates(options)}) ;;`;
 }
 
 function candidates(all: readonly Candidate[]): string {

@@ -8,8 +8,10 @@ import { checkState, exportState, type StateParts } from '../../core/volumes/sta
 import type { StatusView, VolumeView } from '../../core/volumes/view.ts';
 import { InvalidArgument, NotFound } from '../../errors/errors.ts';
 import { toHttp } from '../../errors/to-http.ts';
+import { type LayerParts, layerRouter } from './layers.ts';
+import { whenClosed } from './streams.ts';
 
-export interface AdminParts {
+export interface AdminParts extends LayerParts {
   readonly service: VolumeService;
   readonly inventory: Inventory;
   readonly meter: Meter;
@@ -20,16 +22,17 @@ export interface AdminParts {
   readonly ready: Promise<void>;
 }
 
-/** The admin socket: what the `varve` command asks, as JSON over HTTP. */
+/** The admin socket: what the `varve` command asks, as JSON over HTTP; archives of layers are sent as they are. */
 export function adminApp(parts: AdminParts): Express {
   const { service, inventory, status, state } = parts;
   const app = express();
   app.disable('x-powered-by').disable('etag');
-  app.use(express.json({ type: () => true, limit: '1mb' }));
   app.use(async (_request, _response, next) => {
     await parts.ready;
     next();
   });
+  app.use(layerRouter(parts));
+  app.use(express.json({ type: () => true, limit: '1mb' }));
 
   app.get('/v1/status', (_request, response) => void response.json(status()));
   app.get('/v1/volumes', (_request, response) => void response.json(inventory.volumes()));
@@ -65,6 +68,7 @@ export function adminApp(parts: AdminParts): Express {
     throw new NotFound(`the admin socket has no ${request.method} ${show(request.path)}`);
   });
   app.use((error: unknown, _request: Request, response: Response, _next: unknown) => {
+    if (response.headersSent || response.destroyed) return void response.destroy();
     const { status: code, body } = toHttp(isBadRequest(error) ? new InvalidArgument(error.message) : error);
     response.status(code).json(body);
   });
@@ -108,12 +112,6 @@ function parseTexts(raw: unknown): Record<string, string> {
     typeof options === 'object' && Object.values(options).every(value => typeof value === 'string');
   if (!isTexts) throw new InvalidArgument(`options ${show(raw)} is not an object of texts`);
   return options as Record<string, string>;
-}
-
-function whenClosed(response: Response): AbortSignal {
-  const abort = new AbortController();
-  response.on('close', () => abort.abort());
-  return abort.signal;
 }
 
 /** A body, a charset or a path that Express cannot read; it says so with a status of its own. */

@@ -1,20 +1,12 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { parse } from 'yaml';
 import { AdminServer, volumeView } from './admin-server.ts';
-
-const bin = fileURLToPath(new URL('../../../src/cli/varve.ts', import.meta.url));
-
-interface Outcome {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import { bin, outcome, startVarve } from './program.ts';
 
 describe('the varve command', () => {
   const server = new AdminServer();
@@ -25,20 +17,8 @@ describe('the varve command', () => {
     server.answer = () => ({ status: 200, body: volumeView() });
   });
 
-  const start = (args: readonly string[], variables: Record<string, string> = {}): ChildProcess => {
-    const inherited = Object.entries(process.env).filter(([name]) => !/^(VARVE_|DOCKER_HOST$)/.test(name));
-    const env = { ...Object.fromEntries(inherited), VARVE_SOCKET: server.socket, ...variables };
-    return spawn(process.execPath, [bin, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
-  };
-  const outcome = async (child: ChildProcess): Promise<Outcome> => {
-    if (child.stdout === null || child.stderr === null) throw new Error('no pipes');
-    const ended = once(child, 'close');
-    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
-    await ended;
-    return { code: child.exitCode, stdout, stderr };
-  };
-  const varve = (args: string, variables?: Record<string, string>) =>
-    outcome(start(args.split(' '), variables));
+  const varve = (args: string, variables: Record<string, string> = {}) =>
+    outcome(startVarve(args.split(' '), { VARVE_SOCKET: server.socket, ...variables }));
 
   const commands = [
     ...['daemon', 'volume', 'volume ls', 'volume inspect', 'volume create', 'volume rm', 'volume protect'],
@@ -52,7 +32,16 @@ describe('the varve command', () => {
       'state export',
       'state check',
     ],
-    ...['state rebuild', 'completion'],
+    ...['state rebuild', 'completion', 'layer', 'layer ls', 'layer tree', 'layer inspect', 'layer du'],
+    ...[
+      'layer diff',
+      'layer changes',
+      'layer verify',
+      'layer gc',
+      'layer import',
+      'layer export',
+      'layer rm',
+    ],
   ];
 
   describe('--help', () => {
@@ -83,6 +72,10 @@ describe('the varve command', () => {
       ['volume rm', "missing required argument 'volume'"],
       ['status extra', 'too many arguments'],
       ['completion tcsh', 'tcsh'],
+      ['layer verify', 'or give --all'],
+      ['layer verify base --all', 'or give --all'],
+      ['layer diff base', "missing required argument 'layer'"],
+      ['layer import', "missing required argument 'file'"],
       ['volume create db -o a=1 -o a=2', 'given twice'],
       ['state rebuild', 'confirm with --yes'],
     ] as const) {
@@ -216,7 +209,7 @@ describe('the varve command', () => {
     it('end quietly when the reader has seen enough', async () => {
       const many = Array.from({ length: 20_000 }, (_, at) => volumeView({ name: `v${at}` }));
       server.answer = () => ({ status: 200, body: many });
-      const child = start(['volume', 'ls', '--format', 'json']);
+      const child = startVarve(['volume', 'ls', '--format', 'json'], { VARVE_SOCKET: server.socket });
       child.stdout?.once('data', () => child.stdout?.destroy());
       const ended = once(child, 'close');
       const stderr = child.stderr === null ? '' : await text(child.stderr);
@@ -307,12 +300,17 @@ describe('the varve command', () => {
       });
     }
 
-    it('in bash completes commands, options, values and volumes', async () => {
+    it('names the layers, with the signs that are in digests', async () => {
+      server.answer = () => ({ status: 200, body: ['sha256:ab', 'a b', 'moby/1/c'].map(name => ({ name })) });
+      expect((await varve('completion layers')).stdout).to.equal('sha256:ab\nmoby/1/c\n');
+    });
+
+    it('in bash completes commands, options, values, volumes, layers and files', async () => {
       const { stdout: script } = await varve('completion bash');
-      const complete = (line: string) => {
-        const words = line.split(' ');
+      const complete = (line: string, words = line.split(' ')) => {
         const program = `${script}
-          varve() { [[ $* == 'completion names' ]] && echo db cache; }
+          varve() { case $* in *names) echo db cache ;; *layers) echo base sha256:ab sha256:cd ;; esac; }
+          COMP_LINE='${line}'; COMP_POINT=${line.length}
           COMP_WORDS=(${words.map(word => `'${word}'`).join(' ')}); COMP_CWORD=${words.length - 1}
           _varve; printf '%s\\n' "\${COMPREPLY[@]}"`;
         return spawnSync('bash', ['-c', program], { encoding: 'utf8' }).stdout.trim().split('\n');
@@ -324,6 +322,12 @@ describe('the varve command', () => {
       expect(complete('varve --socket /s volume rm d')).to.deep.equal(['db']);
       expect(complete('varve volume rm db c')).to.deep.equal(['cache']);
       expect(complete('varve completion z')).to.deep.equal(['zsh']);
+      expect(complete('varve layer im')).to.deep.equal(['import']);
+      // Readline makes three words of a digest, and puts in only the last.
+      const words = ['varve', 'layer', 'inspect', 'sha256', ':', 'a'];
+      expect(complete('varve layer inspect sha256:a', words)).to.deep.equal(['ab']);
+      expect(complete('varve layer inspect ba')).to.deep.equal(['base']);
+      expect(complete(`varve layer import ${server.directory}/ad`)).to.deep.equal([server.socket]);
     });
   });
 });

@@ -13,6 +13,8 @@ describe('the keys of the configuration', () => {
         'managed',
         'pools.NAME.driver',
         'pools.NAME.path',
+        'layerStores.NAME.driver',
+        'layerStores.NAME.path',
       ],
       ...['drivers.NAME.pool', 'drivers.NAME.socket', 'drivers.NAME.options', 'drivers.NAME.tcp.address'],
       ...['drivers.NAME.tcp.insecure', 'drivers.NAME.tcp.tls.certFile', 'drivers.NAME.tcp.tls.keyFile'],

@@ -50,6 +50,7 @@ describe('loadConfig', () => {
         log: { level: 'info', format: 'auto' },
         intervals: { reconcileSeconds: 30, usageSeconds: 300 },
         pools: { default: { driver: 'directory', path: '/var/lib/varve/pools/default' } },
+        layerStores: { default: { driver: 'auto', path: '/var/lib/varve/layers/default' } },
         drivers: { varve: { pool: 'default', socket: '/run/docker/plugins/varve.sock', options: {} } },
       });
       expect(entries.map(entry => entry.source)).to.satisfy((all: string[]) =>
@@ -62,6 +63,7 @@ describe('loadConfig', () => {
       expect(config.root).to.equal('/data');
       expect(config.adminSocket).to.equal('/data/run/varve.sock');
       expect(config.pools['default']?.path).to.equal('/data/pools/default');
+      expect(config.layerStores['default']?.path).to.equal('/data/layers/default');
       expect(config.drivers['nas']?.socket).to.equal('/run/docker/plugins/nas.sock');
     });
 
@@ -270,6 +272,38 @@ describe('loadConfig', () => {
       );
       expect(refused('pools: {a: {path: /a}, b: {path: /a}}').split('\n')).to.have.length(1);
       expect(load('pools: {a: {path: /a}, b: {path: /ab}}').config.pools).to.have.keys('default', 'a', 'b');
+    });
+  });
+
+  describe('layer stores', () => {
+    it('need a path, a valid name and a driver that there is', () => {
+      expect(refused('layerStores: {ctr: {}}')).to.include('layerStores.ctr.path is missing');
+      expect(refused('layerStores: {Ctr_: {path: /a}}')).to.include('layerStores.Ctr_ is refused');
+      expect(refused('layerStores: {ctr: {path: /a, driver: aufs}}')).to.include(
+        'it takes auto or overlay or btrfs or copy or fuse-overlayfs',
+      );
+    });
+
+    it('may move the implicit one, and have it use another driver', () => {
+      expect(load('layerStores: {default: {path: /b, driver: copy}}').config.layerStores).to.deep.equal({
+        default: { driver: 'copy', path: '/b' },
+      });
+    });
+
+    it('lie neither inside each other nor inside a pool, and hold none', () => {
+      expect(refused('layerStores: {a: {path: /a}, b: {path: /a/b}}')).to.include(
+        'layerStores.b.path is /a/b, inside /a of layer store a',
+      );
+      expect(refused('pools: {a: {path: /a}}\nlayerStores: {b: {path: /a/b}}')).to.include(
+        'layerStores.b.path is /a/b, inside /a of pool a',
+      );
+      expect(refused('pools: {a: {path: /b/a}}\nlayerStores: {b: {path: /b}}')).to.include(
+        'pools.a.path is /b/a, inside /b of layer store b',
+      );
+      expect(refused('mountPoints: /a/b\nlayerStores: {a: {path: /a}}')).to.include(
+        'mountPoints is /a/b, and layer store a is at /a',
+      );
+      expect(refused('layerStores: {a: {path: /}}')).to.include('layerStores.a.path is "/"');
     });
   });
 

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import type { StatusView } from '../../../src/core/volumes/view.ts';
 import { adminApp } from '../../../src/servers/admin/admin.ts';
+import { layerFace } from '../../support/layer-face.ts';
 import { type Answer, request, type Served, serveApp } from '../../support/raw-client.ts';
 import { type Daemon, Host, runContainer } from '../../support/world.ts';
 
@@ -13,7 +14,9 @@ describe('the admin socket', () => {
     host = new Host();
     daemon = await host.start();
     const status = () => ({ version: '1.2.3' }) as StatusView;
-    served = await serveApp(adminApp({ ...daemon, state: daemon, status, ready: Promise.resolve() }));
+    served = await serveApp(
+      adminApp({ ...daemon, ...layerFace(), state: daemon, status, ready: Promise.resolve() }),
+    );
   });
 
   afterEach(() => served.close());
@@ -101,7 +104,7 @@ describe('the admin socket', () => {
   it('holds requests until the state is loaded', async () => {
     const ready = Promise.withResolvers<void>();
     const status = () => ({ version: '1' }) as StatusView;
-    const app = adminApp({ ...daemon, state: daemon, status, ready: ready.promise });
+    const app = adminApp({ ...daemon, ...layerFace(), state: daemon, status, ready: ready.promise });
     const late = await serveApp(app);
     let isAnswered = false;
     const answer = late.raw(request('GET', '/v1/status')).finally(() => {
