@@ -39,31 +39,49 @@ export interface Figures {
 
 /** Runs ours and theirs in turn, each `runs` times, with theirs twice so that its own spread shows. */
 export async function compare(comparison: Comparison): Promise<Row> {
-  const { work, against, unit, runs, better, goal } = comparison;
   const samples = { ours: [] as number[], theirs: [] as number[], again: [] as number[] };
   await comparison.ours();
   await comparison.theirs();
-  for (let run = 0; run < runs; run += 1) {
+  for (let run = 0; run < comparison.runs; run += 1) {
     samples.theirs.push(await comparison.theirs());
     samples.ours.push(await comparison.ours());
     samples.again.push(await comparison.theirs());
   }
-  const [ours, theirs, again] = [median(samples.ours), median(samples.theirs), median(samples.again)];
-  const ratio = better === 'lower' ? ours / median([theirs, again]) : median([theirs, again]) / ours;
-  const band = Math.max(theirs / again, again / theirs);
-  const met = goal === undefined ? null : goal.isMet({ ours, theirs: median([theirs, again]), ratio, band });
-  return {
-    work,
-    against,
-    ours,
-    theirs: median([theirs, again]),
-    unit,
-    ratio,
-    band,
-    goal: goal?.text ?? 'reported',
-    met,
-    runs,
-  };
+  return rowOf(comparison, samples);
+}
+
+export interface Samples {
+  readonly ours: readonly number[];
+  readonly theirs: readonly number[];
+  /** Theirs once more, in the same rounds. */
+  readonly again: readonly number[];
+}
+
+/** The row of samples that were taken in turn. */
+export function rowOf(
+  { work, against, unit, runs, better, goal }: Omit<Comparison, 'ours' | 'theirs'>,
+  samples: Samples,
+): Row {
+  const [ours, first, again] = [median(samples.ours), median(samples.theirs), median(samples.again)];
+  const theirs = median([first, again]);
+  const ratio = better === 'lower' ? ours / theirs : theirs / ours;
+  const band = Math.max(first / again, again / first);
+  const met = goal === undefined ? null : goal.isMet({ ours, theirs, ratio, band });
+  return { work, against, ours, theirs, unit, ratio, band, goal: goal?.text ?? 'reported', met, runs };
+}
+
+/** A row with nothing to compare with. @param limit the most that meets the goal; without one it is reported */
+export function alone(
+  work: string,
+  ours: number,
+  unit: string,
+  limit: number | undefined,
+  runs: number,
+): Row {
+  const nothing = { theirs: null, ratio: null, band: null };
+  const met = limit === undefined ? null : ours <= limit;
+  const goal = limit === undefined ? 'reported' : `<= ${limit}`;
+  return { work, against: '-', ours, unit, ...nothing, goal, met, runs };
 }
 
 /** A ratio that may exceed its goal only by what the other side differs from itself. */

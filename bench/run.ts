@@ -7,9 +7,10 @@ import { nodeBinary, repository } from '../scripts/lib/paths.ts';
 import { must } from '../scripts/lib/process.ts';
 import type { Row } from './compare.ts';
 import { benchEngineAbsent, benchEngineStart } from './engine-start.ts';
+import { benchLayers } from './layers.ts';
 import { benchVolume } from './volume.ts';
 
-const usual = { volume: benchVolume, 'engine-start': benchEngineStart };
+const usual = { volume: benchVolume, 'engine-start': benchEngineStart, layers: () => benchLayers() };
 /** The last takes ten minutes and runs when it is named. */
 const benches: Readonly<Record<string, () => Promise<Row[]>>> = {
   ...usual,

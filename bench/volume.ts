@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { must } from '../scripts/lib/process.ts';
 import { startDaemon, type TestDaemon } from '../test/support/daemon.ts';
 import { startEngine, type TestEngine } from '../test/support/engine.ts';
-import { atMost, compare, median, milliseconds, percentile, type Row } from './compare.ts';
+import { alone, atMost, compare, median, milliseconds, percentile, type Row } from './compare.ts';
 import { askEngine } from './engine-api.ts';
 
 /** All rows; engine and daemon are started for them and leave nothing. */
@@ -194,9 +194,4 @@ async function thousand(daemon: TestDaemon): Promise<Row[]> {
     alone('daemon-rss-1000-volumes', rss, 'MiB', 95.4, 1),
     alone('daemon-ready-1000-volumes', median(times), 'ms', 500, times.length),
   ];
-}
-
-function alone(work: string, ours: number, unit: string, limit: number, runs: number): Row {
-  const nothing = { theirs: null, ratio: null, band: null };
-  return { work, against: '-', ours, unit, ...nothing, goal: `<= ${limit}`, met: ours <= limit, runs };
 }
