@@ -53,7 +53,7 @@ Architecture: ${architecture}
 Maintainer: ${maintainer}
 Installed-Size: ${kibibytes}
 Depends: ${[...libraries, ...programs].join(', ')}
-Recommends: e2fsprogs, xfsprogs, btrfs-progs
+Recommends: e2fsprogs, xfsprogs, btrfs-progs, fuse-overlayfs
 Suggests: docker.io
 Section: admin
 Priority: optional
