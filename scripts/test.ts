@@ -142,11 +142,17 @@ async function main(): Promise<void> {
     for (const name of names.filter(candidate => selected.includes(candidate)))
       await unlessInterrupted(() => step(`${name} tests`, () => runTests(name, values.long)));
   };
-  // Side by side, since they mostly wait: for disks, for engines, for what they have killed.
-  await Promise.all([runInTurn(['unit', 'integration']), runInTurn(['crash'])]);
-  if (selected.includes('e2e')) {
-    await Promise.all(lanes.map(lane => unlessInterrupted(() => runOnEngine(lane, values.long))));
-  }
+  const runLanes = async (some: readonly Lane[]) => {
+    if (!selected.includes('e2e')) return;
+    await Promise.all(some.map(lane => unlessInterrupted(() => runOnEngine(lane, values.long))));
+  };
+  // Side by side, since they mostly wait: for disks, for engines, for what they have killed. The first engine runs
+  // the most by far, and the others when the processors have less to do.
+  await Promise.all([
+    runInTurn(['unit', 'integration']).then(() => runLanes(lanes.slice(1))),
+    runInTurn(['crash']),
+    runLanes(lanes.slice(0, 1)),
+  ]);
   await step('nothing left behind', async () => listed(leftovers(before)));
   await step('skips', async () => listed(badSkips(results, values.ci)));
   await step('rules with a test', () => checkRules(values.only !== undefined));
