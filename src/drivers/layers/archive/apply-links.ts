@@ -67,7 +67,7 @@ export class LinkMaker {
       if (isSame(parent, nameOf(path), found)) return real;
       const create = (bytes: Buffer) => linkat(from.own, bytesOfPath(name), parent.own, bytes);
       this.#entries.replacing(parent, nameOf(path), 'make the hard link', create);
-      this.#records.link(real, found);
+      this.#records.link(real, found, from, name);
       return real;
     });
   }

@@ -1,12 +1,13 @@
+import { readlinkat } from '../../../host/linux/file-calls.ts';
 import { type FileStatus, fstat, lstatat, mustBe } from '../../../host/linux/file-status.ts';
 import type { XattrTarget } from '../../../host/linux/xattr-calls.ts';
 import type { Directories } from './apply-directories.ts';
-import { bytesOfPath, nameOf, parentOf } from './apply-names.ts';
+import { bytesOfPath, join, nameOf, parentOf } from './apply-names.ts';
 import type { Directory } from './apply-open.ts';
 import { attributesCrc, type DigestWriter } from './digests.ts';
 import { readXattrs } from './walk-xattrs.ts';
 
-/** What is remembered, directories aside, because hard links to it may follow; and links, because others may. */
+/** Regular files that are remembered, because hard links to them may follow; and links, because others may. */
 const maxRemembered = 65_536;
 
 interface Known {
@@ -46,7 +47,7 @@ export class Records {
     const xattrs = xattrsOf === undefined ? noXattrs : readXattrs(xattrsOf);
     const attributes = attributesCrc({ ...status, linkTarget, xattrs });
     this.#put(path, status, content, attributes);
-    if (status.type === 'directory') return;
+    if (status.type !== 'file') return;
     if (this.#files.size === maxRemembered) this.#files.clear();
     this.#files.set(status.ino, { path, content, attributes });
   }
@@ -55,9 +56,10 @@ export class Records {
     this.add(path, mustBe(fstat(own), bytesOfPath(path)), { xattrsOf: own });
   }
 
-  /** Another name for a file. */
-  link(path: string, { ino }: FileStatus): void {
-    const known = this.#files.get(ino);
+  /** Another name for what stands at a name in a directory. */
+  link(path: string, status: FileStatus, parent: Directory, name: string): void {
+    const { ino } = status;
+    const known = status.type === 'file' ? this.#files.get(ino) : describe(status, parent, name);
     const linked = this.#linked.get(ino) ?? (known && { ...known, paths: [known.path] });
     if (linked === undefined || this.#links === maxRemembered) return;
     linked.paths.push(path);
@@ -84,4 +86,13 @@ export class Records {
     const length = type === 'file' ? size : 0;
     this.#digests.add({ path: bytesOfPath(path), type, size: length, content, attributes, ctimeNs });
   }
+}
+
+/** Of what has no content: nothing of it has to be remembered. */
+function describe(status: FileStatus, parent: Directory, name: string): Known {
+  const at = [parent.own, bytesOfPath(name)] as const;
+  const target = status.type === 'symlink' ? readlinkat(...at) : noTarget;
+  const linkTarget = typeof target === 'number' ? noTarget : target;
+  const attributes = attributesCrc({ ...status, linkTarget, xattrs: readXattrs(at) });
+  return { path: join(parent.path, name), content: 0, attributes };
 }
