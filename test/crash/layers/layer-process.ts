@@ -68,7 +68,7 @@ export class LayerProcess {
   /** @param faults as `VARVE_FAULTS` names it */
   constructor(faults: string) {
     this.#child = fork(new URL('./child.ts', import.meta.url), [], {
-      env: { ...environment, VARVE_FAULTS: faults },
+      env: { ...environment, VARVE_FAULTS: faults, NODE_COMPILE_CACHE: `${faults}.cache` },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     this.#child.on('message', reply => this.#settle(reply as Reply));

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { mountsBelow } from '../../../scripts/lib/mounts.ts';
@@ -193,6 +193,12 @@ export class LayerCrashWorld {
 
   /** Removes all layers but the standing ones, after which there is nothing: no directory, mount or loop device. */
   async expectNothingElse(): Promise<void> {
+    await this.removeAll();
+    await this.expectTidy();
+  }
+
+  /** Removes all layers but the standing ones. */
+  async removeAll(): Promise<void> {
     const infos = [...(await this.store.walk())];
     while (infos.some(({ name }) => !standing.includes(name))) {
       const at = infos.findIndex(
@@ -201,7 +207,7 @@ export class LayerCrashWorld {
       const [info] = infos.splice(at, 1);
       await this.store.remove(info?.name ?? '');
     }
-    await this.expectTidy();
+    await this.store.cleanup();
   }
 
   /** Whether nothing stands on the disk that is not in the records. */
@@ -297,18 +303,11 @@ export class LayerCrashWorld {
     }
   }
 
-  /** Remembers the highest number that anything has. */
+  /** Remembers the highest number that a layer ever had; a draft that no record knew of had none. */
   #noteNumbers(infos: readonly LayerInfo[] = []): void {
-    const namesIn = (path: string) => {
-      try {
-        return readdirSync(path);
-      } catch {
-        return [];
-      }
-    };
-    const onDisk = [...namesIn(this.root), ...namesIn(join(this.root, 'trash'))].map(name =>
-      Number(/^(?:new-)?([0-9]+)/.exec(name)?.[1] ?? 0),
-    );
+    const numbersIn = (path: string) =>
+      (existsSync(path) ? readdirSync(path) : []).map(name => Number(/^[0-9]+/.exec(name) ?? 0));
+    const onDisk = [...numbersIn(this.root), ...numbersIn(join(this.root, 'trash'))];
     this.#highest = Math.max(this.#highest, ...onDisk, ...infos.map(({ number }) => number));
   }
 
