@@ -13,12 +13,12 @@ export async function freezeLayer(steps: LayerSteps, record: LayerRecord, name: 
   const { frozen, writable } = await steps.drafting(next, record, async () => {
     const isFrozenNext = (await disk.freeze([record.number, ...below], next, record.limit)) === 'frozen';
     const [frozenNumber, number] = isFrozenNext ? [next, record.number] : [record.number, next];
+    await steps.sync();
     const made = {
       frozen: { ...steps.committed(name, record, {}), number: frozenNumber },
       writable: { ...steps.touched(record), ...unwritten, parent: name, number },
     };
     for (const changed of [made.frozen, made.writable]) await disk.writeManifest(manifestOf(changed));
-    await steps.sync();
     return made;
   });
   await steps.record({ put: [frozen, writable] }, [
@@ -41,13 +41,13 @@ export async function mergeLayer(steps: LayerSteps, name: LayerKey, child: Layer
   const next = catalog.nextNumber();
   const merged = await steps.drafting(next, record, async () => {
     const isMade = await disk.merge(catalog.stackOf(record), next);
+    await steps.sync();
     const made: LayerRecord = {
       ...steps.touched(record),
       ...{ parent: removed.parent, number: isMade ? next : record.number },
       ...{ diffId: null, usage: null, unsyncedBoot: null },
     };
     await disk.writeManifest(manifestOf(made));
-    await steps.sync();
     return made;
   });
   const trash = merged.number === next ? [removed.number, record.number] : [removed.number];

@@ -233,8 +233,9 @@ export class Layers implements LayerStore {
     const committed = await this.#steps.drafting(null, record, async () => {
       const usage = await this.#disk.seal(stack);
       const sealed = { ...this.#steps.committed(name, record, options), usage };
-      await this.#disk.writeManifest(manifestOf(sealed));
+      // Before the manifest: it writes that of the active layer anew.
       if (sealed.unsyncedBoot === null) await this.#steps.sync();
+      await this.#disk.writeManifest(manifestOf(sealed));
       return sealed;
     });
     await this.#steps.record({ delete: [record], put: [committed] }, [{ record: committed, stack }]);
