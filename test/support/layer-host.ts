@@ -177,7 +177,7 @@ class DiskLayerWorld implements LayerWorld {
 
   async usedBytes(): Promise<number> {
     // Of its own accord btrfs looks for deleted subvolumes every 30 s; this syncs, and wakes it (BTRFS_IOC_SYNC).
-    if (this.#driver === 'btrfs') must('btrfs', 'filesystem', 'sync', this.root);
+    if (this.#driver === 'btrfs') await must('btrfs', 'filesystem', 'sync', this.root);
     const directory = await open(this.root);
     await syncfs(directory.fd).finally(() => directory.close());
     const { bsize, blocks, bfree } = statfsSync(this.root);
