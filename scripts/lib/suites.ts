@@ -42,8 +42,8 @@ export interface SuiteRun {
 
 /**
  * Runs one suite in a process of its own. With the name of a Debian suite it runs on that suite's engine, and only
- * what runs on every engine, apart from what other suites do. One that takes too long is interrupted, so that its hooks clean up, and killed a minute
- * later.
+ * what runs on every engine, apart from what other suites do. One that takes too long is interrupted, so that its
+ * hooks clean up, and killed a minute later.
  */
 export async function runSuite(name: SuiteName, long: boolean, engineSuite?: string): Promise<SuiteRun> {
   const suite: Suite = suites[name];
@@ -91,11 +91,13 @@ function currentTest(output: string): string {
 
 /**
  * The words of a command, in a mount namespace in which engines find no plugins but those that it makes itself: they ask
- * all that they find, and tests count the questions.
+ * all that they find, and tests count the questions. What other tests have mounted at that moment is not kept there.
  */
 function apart(words: readonly string[]): readonly string[] {
   const script = `for directory in /run/docker/plugins /etc/docker/plugins /usr/lib/docker/plugins; do
-    mkdir -p $directory && mount -t tmpfs varve-lane $directory || exit; done; exec "$@"`;
+    mkdir -p $directory && mount -t tmpfs varve-lane $directory || exit; done
+  for point in $(awk '$5 ~ "/varve-" { print $5 }' /proc/self/mountinfo | tac); do umount -l "$point"; done
+  exec "$@"`;
   return ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', ...words];
 }
 

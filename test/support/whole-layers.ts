@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mountPoints } from '../../scripts/lib/mounts.ts';
 import { must } from '../../scripts/lib/process.ts';
+import { until } from '../../scripts/lib/wait.ts';
 import type { Stack } from '../../src/core/layers/layer-disk.ts';
 import { type LayerNumber, parseLayerNumber } from '../../src/core/names.ts';
 import type { LayerDriver, MakePlan } from '../../src/drivers/layers/driver.ts';
@@ -15,6 +16,11 @@ export function stack(first: number, ...others: readonly number[]): Stack {
 
 export async function isInUse(driver: LayerDriver, number: LayerNumber): Promise<boolean> {
   return (await driver.inUse([number])).has(number);
+}
+
+/** A container that starts somewhere copies all mounts, and has them for a moment. */
+export async function untilUnused(driver: LayerDriver, number: LayerNumber): Promise<void> {
+  await until(`layer ${number} to be unused`, 10_000, async () => !(await isInUse(driver, number)));
 }
 
 /** A file system in a file, mounted, and an empty directory on it for the layers. */
