@@ -9,10 +9,11 @@ const parts = {
   core: { allow: ['errors', 'lib'] },
   config: { allow: ['core', 'errors', 'lib'] },
   store: { allow: ['errors', 'lib'], types: ['core'] },
-  host: { allow: ['errors', 'lib'], types: ['core'] },
+  wire: { allow: [] },
+  host: { allow: ['errors', 'lib', 'wire'], types: ['core'] },
   tar: { allow: ['errors', 'lib'], types: ['core'] },
   drivers: { allow: ['core', 'errors', 'host', 'lib', 'tar'] },
-  servers: { allow: ['core', 'errors', 'lib'] },
+  servers: { allow: ['core', 'errors', 'lib', 'wire'] },
   cli: {
     allow: ['config', 'errors', 'lib'],
     types: ['core'],
@@ -22,8 +23,8 @@ const parts = {
 
 /** Packages for development, as npm sees it, that the build puts into the program. */
 const bundled = [
-  ...['cli-table3', 'commander', 'dockerode', 'express', 'fastest-levenshtein', 'listr2', 'winston', 'yaml'],
-  'zod',
+  ...['@bufbuild/protobuf', '@grpc/grpc-js', 'cli-table3', 'commander', 'dockerode', 'express'],
+  ...['fastest-levenshtein', 'listr2', 'winston', 'yaml', 'zod'],
 ];
 
 const within = names => names.map(name => `^src/${name}/`);

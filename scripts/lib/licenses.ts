@@ -5,6 +5,9 @@ import { join } from 'node:path';
 import { cacheDirectory, repository } from './paths.ts';
 import { must } from './process.ts';
 
+/** Packages that bring no licence file, and a source of theirs that begins with the licence. */
+const inSource: Readonly<Record<string, string>> = { '@bufbuild/protobuf': 'dist/esm/wire/varint.js' };
+
 /** The licence texts of these packages of `node_modules`, in one text, as most of the licences demand. */
 export async function thirdPartyLicenses(names: readonly string[]): Promise<string> {
   const unique = [...new Set(names)].sort();
@@ -21,10 +24,18 @@ async function section(name: string): Promise<string> {
   };
   const files = (await readdir(directory)).filter(file => /^(licen[cs]e|copying|notice)/i.test(file)).sort();
   const texts = await Promise.all(files.map(file => readFile(join(directory, file), 'utf8')));
+  const source = inSource[name];
+  if (source !== undefined) texts.push(firstComment(await readFile(join(directory, source), 'utf8')));
   const author = typeof manifest.author === 'object' ? manifest.author.name : manifest.author;
   const by = author === undefined ? '' : `, by ${author}`;
   const heading = `${name} ${manifest.version}${by} (licence: ${manifest.license ?? 'see below'})`;
   return [`${'='.repeat(78)}\n${heading}\n`, ...texts.map(text => `${text.trim()}\n`)].join('\n');
+}
+
+/** The lines with `//` that a source begins with, as text. */
+function firstComment(source: string): string {
+  const [comment = ''] = /^(\/\/.*\n)*/.exec(source) ?? [];
+  return comment.replace(/^\/\/ ?/gm, '');
 }
 
 /**

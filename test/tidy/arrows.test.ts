@@ -6,7 +6,8 @@ import { nodeBinary, repository } from '../../scripts/lib/paths.ts';
 import { run } from '../../scripts/lib/process.ts';
 
 const folders = [
-  ...(['errors', 'lib', 'core', 'config', 'store', 'host', 'tar', 'drivers', 'servers', 'cli'] as const),
+  ...(['errors', 'lib', 'core', 'config', 'store', 'wire', 'host', 'tar'] as const),
+  ...(['drivers', 'servers', 'cli'] as const),
 ];
 type Folder = (typeof folders)[number];
 
@@ -17,10 +18,11 @@ const allowed: Record<Folder, Partial<Record<Folder, 'all' | 'type'>>> = {
   core: { errors: 'all', lib: 'all' },
   config: { core: 'all', errors: 'all', lib: 'all' },
   store: { core: 'type', errors: 'all', lib: 'all' },
-  host: { core: 'type', errors: 'all', lib: 'all' },
+  wire: {},
+  host: { core: 'type', errors: 'all', lib: 'all', wire: 'all' },
   tar: { core: 'type', errors: 'all', lib: 'all' },
   drivers: { core: 'all', errors: 'all', host: 'all', lib: 'all', tar: 'all' },
-  servers: { core: 'all', errors: 'all', lib: 'all' },
+  servers: { core: 'all', errors: 'all', lib: 'all', wire: 'all' },
   cli: { config: 'all', core: 'type', errors: 'all', lib: 'all' },
 };
 

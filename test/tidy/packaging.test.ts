@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { Command } from 'commander';
+import { thirdPartyLicenses } from '../../scripts/lib/licenses.ts';
 import { repository } from '../../scripts/lib/paths.ts';
 import { completionTree } from '../../src/cli/completion/tree.ts';
 import { scalarKeys } from '../../src/config/keys.ts';
@@ -96,6 +97,10 @@ describe('the packaging', () => {
       expect(problems(`${service}\n${planted}`), planted).to.have.lengthOf(1);
   });
 
+  it('a stop of the service leaves the processes that serve unions to containers', () => {
+    expect(settingOf(service, 'KillMode')).to.equal('process');
+  });
+
   it('service and socket start before the engine, which waits on the socket', () => {
     for (const unit of [service, socket]) expect(settingOf(unit, 'Before')).to.equal('docker.service');
     expect(settingOf(socket, 'WantedBy').split(' ')).to.include.members(['sockets.target', 'docker.service']);
@@ -123,6 +128,11 @@ describe('the packaging', () => {
     } finally {
       rmSync(directory, { recursive: true });
     }
+  });
+
+  it('a licence that stands in a source is among the licences', async () => {
+    const texts = await thirdPartyLicenses(['@bufbuild/protobuf']);
+    expect(texts).to.include('Copyright 2008 Google Inc.').and.include('EVEN IF ADVISED OF THE POSSIBILITY');
   });
 
   it('the manual names every command and exit code', async () => {
