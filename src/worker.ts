@@ -4,6 +4,7 @@ import { copyTask } from './drivers/layers/archive/copy.ts';
 import { digestTask } from './drivers/layers/archive/digest-ring.ts';
 import { measureDifferenceTask, measureTask } from './drivers/layers/archive/measure.ts';
 import { mergeTask } from './drivers/layers/archive/merge.ts';
+import { originalTask } from './drivers/layers/archive/original.ts';
 import { verifyTask } from './drivers/layers/archive/verify.ts';
 import { changesTask, diffTask } from './drivers/layers/archive/write.ts';
 import { dropUmask } from './host/linux/file-calls.ts';
@@ -20,5 +21,6 @@ serveTasks({
   measure: measureTask,
   measureDifference: measureDifferenceTask,
   merge: mergeTask,
+  original: originalTask,
   verify: verifyTask,
 });

@@ -1,5 +1,5 @@
 import type { LayerChange, Verification } from '../core/layers/layer-store.ts';
-import type { Collected, LayerDetails, LayerView, StoreSpace } from '../core/layers/view.ts';
+import type { Collected, LayerDetails, LayerView, ListedLayer, StoreSpace } from '../core/layers/view.ts';
 import type { CopyProgress } from '../core/ports.ts';
 import { Internal, InvalidArgument } from '../errors/errors.ts';
 import { type Connection, errorOf } from './http.ts';
@@ -21,7 +21,7 @@ export interface LayerImport extends InStore {
 
 /** The part of the admin API that is about layers. A name may be the beginning of one. */
 export interface LayerClient {
-  list(options?: InStore & { readonly filters?: readonly string[] }): Promise<readonly LayerView[]>;
+  list(options?: InStore & { readonly filters?: readonly string[] }): Promise<readonly ListedLayer[]>;
   details(name: string, options?: InStore): Promise<LayerDetails>;
   remove(name: string, options?: InStore): Promise<void>;
   space(options?: InStore): Promise<readonly StoreSpace[]>;
@@ -30,6 +30,8 @@ export interface LayerClient {
   changes(name: string, options?: AgainstBase): Promise<readonly LayerChange[]>;
   /** An uncompressed archive; it throws when it breaks off. */
   export(name: string, options?: AgainstBase): Promise<AsyncIterable<Uint8Array>>;
+  /** The archive that the layer was made of, uncompressed; it throws as `export` does. */
+  original(name: string, options?: InStore): Promise<AsyncIterable<Uint8Array>>;
   import(archive: AsyncIterable<Uint8Array>, options?: LayerImport): Promise<LayerView>;
 }
 
@@ -47,6 +49,7 @@ export function layerClient({ call, stream }: Connection): LayerClient {
       outcome(await stream('POST', at(name, '/verify', { store })), onProgress),
     changes: async (name, options) => call('GET', at(name, '/changes', options), { isSlow: true }),
     export: async (name, options) => stream('GET', at(name, '/diff', options)),
+    original: async (name, options) => stream('GET', at(name, '/original', options)),
     import: async (archive, { store, name, parent } = {}) => {
       const answer = await stream('POST', `/v1/layers${query({ store, name, parent })}`, archive);
       return JSON.parse(await textOf(answer)) as LayerView;

@@ -1,22 +1,31 @@
 import type { LayerChange, Verification } from '../core/layers/layer-store.ts';
-import type { Collected, LayerSpace, LayerView, StoreSpace, StrayView } from '../core/layers/view.ts';
+import type {
+  Collected,
+  Garbage,
+  LayerSpace,
+  LayerUser,
+  ListedLayer,
+  StoreSpace,
+  StrayView,
+} from '../core/layers/view.ts';
 import type { Usage } from '../core/ports.ts';
 import { formatBytes } from '../core/quantity.ts';
 import { shortName } from './layer-name.ts';
 import { ago, printable, size, table } from './output.ts';
 
 /** The table of `varve layer ls`. */
-export function layersText(layers: readonly LayerView[], now: Date): string {
-  const rows = layers.map(({ name, store, kind, parent, usage, createdAt, damage }) => [
+export function layersText(layers: readonly ListedLayer[], now: Date): string {
+  const rows = layers.map(({ name, store, kind, parent, usage, usedBy, createdAt, damage }) => [
     shortName(name),
     store,
     kind,
     parent === null ? '-' : shortName(parent),
     size(usage?.bytes),
+    usedBy === null ? '-' : usersText(usedBy),
     ago(createdAt, now),
     damage ?? 'ok',
   ]);
-  return table(['NAME', 'STORE', 'KIND', 'PARENT', 'OWN', 'CREATED', 'HEALTH'], rows);
+  return table(['NAME', 'STORE', 'KIND', 'PARENT', 'OWN', 'USED BY', 'CREATED', 'HEALTH'], rows);
 }
 
 const states: Readonly<Record<StrayView['kind'], string>> = {
@@ -26,7 +35,15 @@ const states: Readonly<Record<StrayView['kind'], string>> = {
 };
 
 /** What `varve layer du` says of one store: each layer, what else is on the disk, and the sums. */
-export function spaceText({ store, driver, root, layers, strays, totals }: StoreSpace): string {
+export function spaceText({
+  store,
+  driver,
+  root,
+  engineSilence,
+  layers,
+  strays,
+  totals,
+}: StoreSpace): string {
   const rows = [
     ...layers.map(layer => [shortName(layer.name), layer.kind, ...figures(layer.usage), shareText(layer)]),
     ...strays.map(stray => [titleOf(stray), stray.kind, ...figures(stray.usage), states[stray.kind]]),
@@ -35,7 +52,14 @@ export function spaceText({ store, driver, root, layers, strays, totals }: Store
     name => `${name.padEnd(11)}   ${size(totals[name]).padStart(9)}`,
   );
   const title = `${store}: ${driver}, ${root}`;
-  return `${title}\n${table(['NAME', 'KIND', 'OWN', 'INODES', 'NEEDED BY'], rows)}\n\n${sums.join('\n')}`;
+  const parts = [`${title}\n${table(['NAME', 'KIND', 'OWN', 'INODES', 'NEEDED BY'], rows)}`, sums.join('\n')];
+  if (engineSilence !== null) parts.push(silenceText(engineSilence));
+  return parts.join('\n\n');
+}
+
+/** Why nobody is named. */
+export function silenceText(reason: string): string {
+  return `Containers and images are not named: ${reason}`;
 }
 
 function figures(usage: Usage | null): readonly string[] {
@@ -43,16 +67,34 @@ function figures(usage: Usage | null): readonly string[] {
 }
 
 /** By its number, since another layer may have the name now. */
-function titleOf({ number, name }: StrayView): string {
+function titleOf({ number, name }: StrayView | Garbage): string {
   return `#${number}${name === null ? '' : ` ${shortName(name)}`}`;
 }
 
-function shareText({ name, share, neededBy }: LayerSpace): string {
-  if (share === 'damaged') return 'reclaimable: damaged';
+function shareText({ name, share, neededBy, usedBy }: LayerSpace): string {
+  if (share === 'damaged' || share === 'leaked') return `reclaimable: ${share}`;
+  if (usedBy !== null && usedBy.count > 0) return usersText(usedBy);
   const { count, first } = neededBy;
   if (count === 1 && first[0] === name) return 'itself';
   const shown = 3;
   const names = first.slice(0, shown).map(shortName).join(', ');
+  return count > shown ? `${names} and ${count - shown} more` : names;
+}
+
+/** Of many, the first three. */
+export function usersText({
+  count,
+  first,
+}: {
+  readonly count: number;
+  readonly first: readonly LayerUser[];
+}): string {
+  const shown = 3;
+  const names = first
+    .slice(0, shown)
+    .map(({ kind, name }) => `${kind} ${shortName(name)}`)
+    .join(', ');
+  if (count === 0) return 'nobody';
   return count > shown ? `${names} and ${count - shown} more` : names;
 }
 

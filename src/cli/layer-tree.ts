@@ -1,5 +1,6 @@
 import type { LayerSpace, StoreSpace } from '../core/layers/view.ts';
 import { shortName } from './layer-name.ts';
+import { silenceText, usersText } from './layer-text.ts';
 import { size, table } from './output.ts';
 
 /** What a tree is drawn with. */
@@ -37,7 +38,8 @@ export function treeText(space: StoreSpace, charset: Charset): string {
       noteOf(layer, firsts),
     ],
   ]);
-  return `${title}\n${table(['LAYER', 'KIND', 'OWN', 'SHARED', ''], rows)}\n\n${summary(space)}`;
+  const silence = space.engineSilence === null ? '' : `\n${silenceText(space.engineSilence)}`;
+  return `${title}\n${table(['LAYER', 'KIND', 'OWN', 'SHARED', ''], rows)}\n\n${summary(space)}${silence}`;
 }
 
 function summary({ layers, totals }: StoreSpace): string {
@@ -47,10 +49,12 @@ function summary({ layers, totals }: StoreSpace): string {
 }
 
 /** The same archive over another parent is another layer, and is stored again. */
-function noteOf({ name, diffId, share }: LayerSpace, firsts: ReadonlyMap<string, string>): string {
-  if (share === 'damaged') return 'damaged';
+function noteOf({ name, diffId, share, users }: LayerSpace, firsts: ReadonlyMap<string, string>): string {
+  if (share === 'damaged' || share === 'leaked') return share;
   const first = diffId === null ? undefined : firsts.get(diffId);
-  return first === undefined || first === name ? '' : `same archive as ${shortName(first)}`;
+  const who = users.length === 0 ? [] : [usersText({ count: users.length, first: users })];
+  const same = first === undefined || first === name ? [] : [`same archive as ${shortName(first)}`];
+  return [...who, ...same].join('; ');
 }
 
 function firstOfEach(layers: readonly LayerSpace[]): ReadonlyMap<string, string> {

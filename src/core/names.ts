@@ -52,6 +52,11 @@ export function parseDriverName(raw: unknown): DriverName {
   return parse('driver name', raw, driverName, 63, 'letters, digits, "_", "." and "-"') as DriverName;
 }
 
+/** What containerd calls one of its snapshotters, and Docker Engine its storage driver. @throws InvalidArgument */
+export function parseSnapshotterName(raw: unknown): string {
+  return parse('snapshotter name', raw, driverName, 63, 'letters, digits, "_", "." and "-"');
+}
+
 /** @throws InvalidArgument */
 export function parseMountId(raw: unknown): MountId {
   return parse('mount id', raw, /^[\x21-\x7e]+$/, 255, 'printable characters without spaces') as MountId;

@@ -11,7 +11,8 @@ export interface Clock {
 /** Performs and looks up mounts. Mount points are absolute paths. */
 export interface Mounter {
   /**
-   * Mounts, once: a target that already shows the same source is left alone.
+   * Mounts, once: a target that already shows the same source is left alone. A bind of a target on itself only makes
+   * what is mounted there read-only.
    * @throws FailedPrecondition when something else is mounted on the target
    * @throws NotFound when source or target is missing
    */
@@ -20,9 +21,10 @@ export interface Mounter {
   /**
    * Unmounts everything that is mounted on exactly this target; a target that is not mounted is fine
    * (umount2(2), EINVAL).
-   * @throws FailedPrecondition when it is busy
+   * @param options `detach` takes a busy one out of sight at once; it ends with its last user (umount2(2), MNT_DETACH)
+   * @throws FailedPrecondition when it is busy, and not to be detached
    */
-  unmount(target: string): Promise<void>;
+  unmount(target: string, options?: { readonly detach?: boolean }): Promise<void>;
 
   /** The mount table of this process. */
   table(): Promise<readonly MountEntry[]>;
@@ -41,6 +43,9 @@ export interface Mounter {
    */
   visibleTo(pid: number, target: string, where: { readonly elsewhere: boolean }): Promise<boolean>;
 }
+
+/** Bytes in order, or the absolute path of a file on this host that holds them. */
+export type ByteSource = AsyncIterable<Uint8Array> | { readonly path: string };
 
 /** What a copy has done so far, in bytes; `total` is counted first and may be off while the source changes. */
 export interface CopyProgress {
@@ -88,6 +93,11 @@ export interface Disk {
   ): Promise<void>;
 }
 
+/** Whether a change is on the disk when the promise resolves; it is, unless it says false. */
+export interface Durability {
+  readonly durable?: boolean;
+}
+
 export interface DirectoryOptions extends Partial<Attributes> {
   readonly exist?: 'ok';
   /** False for a directory that is made again when a crash loses it, or that is synced later; true otherwise. */
@@ -111,10 +121,14 @@ export interface Directory {
   attributes(path: string): Promise<Attributes>;
   /** The text of a file, or undefined when there is none. */
   readFile(path: string): Promise<string | undefined>;
-  /** Puts a whole file in place, durable: a reader sees the old text or the new one, also after a power cut. */
-  writeFile(path: string, text: string): Promise<void>;
-  /** Moves within this root, durable. @throws NotFound, AlreadyExists when the target exists */
-  rename(from: string, to: string): Promise<void>;
+  /**
+   * Puts a whole file in place: a reader sees the old text or the new one, also after a power cut when it is durable.
+   */
+  writeFile(path: string, text: string, options?: Durability): Promise<void>;
+  /** Moves within this root. @throws NotFound, AlreadyExists when the target exists */
+  rename(from: string, to: string, options?: Durability): Promise<void>;
+  /** Brings the entries of the root to the disk, and what was made before below them. */
+  sync(): Promise<void>;
   exists(path: string): Promise<boolean>;
   /**
    * What tells a file from every other one, and from itself after a change: device, inode and time of change.
@@ -214,4 +228,33 @@ export interface ObjectStore {
    */
   watch(prefix: string, from: number, signal: AbortSignal): AsyncIterable<StoreEvent>;
   close(): Promise<void>;
+}
+
+/** A blob of an engine's content store. */
+export interface Blob {
+  /** `sha256:...` */
+  readonly digest: string;
+  /** In bytes. */
+  readonly size: number;
+}
+
+/** The content store of an engine (containerd, core/content). Each namespace sees the blobs that it has itself. */
+export interface BlobStore {
+  /** A file where the content store is on this host, otherwise the bytes. @throws NotFound, Unavailable */
+  read(namespace: string, blob: Blob, signal?: AbortSignal): Promise<ByteSource>;
+  /** Keeps the bytes as a blob; one that is there already is fine. A failure leaves nothing. @throws Unavailable */
+  write(namespace: string, bytes: AsyncIterable<Uint8Array>, options: WriteBlob): Promise<Blob>;
+}
+
+export interface WriteBlob {
+  /** Tells this write from others of the same namespace. */
+  readonly ref: string;
+  /** Asked for when all bytes are there; a blob that is there already gets those that it lacks. */
+  labels(): Readonly<Record<string, string>>;
+  /**
+   * What keeps the blob from garbage collection until somebody refers to it: a lease of the engine. Without one it is
+   * kept for about an hour from its first byte on.
+   */
+  readonly lease?: string | undefined;
+  readonly signal?: AbortSignal;
 }

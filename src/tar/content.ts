@@ -36,7 +36,7 @@ export class Content {
     const [start, length] = [map[this.#at], map[this.#at + 1]];
     if (start === undefined || length === undefined) return undefined;
     const offset = start + this.#taken;
-    const data = this.#input.some(length - this.#taken);
+    const data = this.#input.content(length - this.#taken);
     this.#taken += data.length;
     this.#rest -= data.length;
     return { offset, data };

@@ -2,7 +2,7 @@
  * The header block: POSIX.1-2024, pax, "ustar Interchange Format". The older forms differ in that they have no
  * magic, or another one, and no prefix: v7, and GNU (GNU tar manual, "Basic Tar Format").
  */
-import { noDevice, type TarDevice } from './entry.ts';
+import { noBytes, noDevice, type TarDevice } from './entry.ts';
 import { fitsOctal, readNumber, writeOctal } from './numbers.ts';
 
 export const blockSize = 512;
@@ -64,8 +64,12 @@ export function checksumMatches(block: Buffer): boolean {
 function checksum(block: Buffer): number {
   const [start, length] = fields.checksum;
   let sum = length * 0x20;
-  for (let at = 0; at < start; at += 1) sum += block[at] as number;
-  for (let at = start + length; at < blockSize; at += 1) sum += block[at] as number;
+  for (let at = start; at < start + length; at += 1) sum -= block[at] as number;
+  // Four at a time: of all that is done for an entry this takes longest.
+  for (let at = 0; at < blockSize; at += 4) {
+    sum += (block[at] as number) + (block[at + 1] as number);
+    sum += (block[at + 2] as number) + (block[at + 3] as number);
+  }
   return sum;
 }
 
@@ -121,10 +125,12 @@ function isPosix(block: Buffer): boolean {
 
 /** A copy, for the block is overwritten. What is after a NUL does not belong to the text. */
 function textAt(block: Buffer, [start, length]: readonly [number, number]): Buffer {
-  if (block[start] === 0) return Buffer.alloc(0);
-  const nul = block.indexOf(0, start);
-  const end = nul === -1 ? start + length : Math.min(nul, start + length);
-  return Buffer.from(block.subarray(start, end));
+  if (block[start] === 0) return noBytes;
+  let end = start + 1;
+  while (end < start + length && block[end] !== 0) end += 1;
+  const text = Buffer.allocUnsafe(end - start);
+  block.copy(text, 0, start, end);
+  return text;
 }
 
 function numberAt(block: Buffer, field: NumberField, what: string): number {

@@ -14,14 +14,17 @@ export interface ByteSource {
  */
 export class Input {
   readonly #source: ByteSource;
+  readonly #passed: ((bytes: Buffer) => void) | undefined;
   // One extended header is read in one piece.
   readonly #buffer = Buffer.allocUnsafeSlow(limits.header);
   #start = 0;
   #end = 0;
   #offset = 0;
 
-  constructor(source: ByteSource) {
+  /** @param passed is told all bytes in their order, but for those of {@link content} */
+  constructor(source: ByteSource, passed?: (bytes: Buffer) => void) {
     this.#source = source;
+    this.#passed = passed;
   }
 
   /** How many bytes were handed out or skipped. */
@@ -35,31 +38,53 @@ export class Input {
       if (this.#start === this.#end) return undefined;
       throw truncated();
     }
-    return this.#take(blockSize);
+    return this.#pass(blockSize);
   }
 
   /** The next bytes, all of them: at most `limits.header`. @throws Malformed when it ends before */
   bytes(length: number): Buffer {
     if (this.#end - this.#start < length && !this.#gather(length)) throw truncated();
-    return this.#take(length);
+    return this.#pass(length);
   }
 
   /** Some of the next bytes, at least one and at most `length`. @throws Malformed at the end */
-  some(length: number): Buffer {
-    if (this.#start === this.#end && !this.#refill()) throw truncated();
-    return this.#take(Math.min(length, this.#end - this.#start));
+  content(length: number): Buffer {
+    return this.#take(this.#available(length));
   }
 
   /** @throws Malformed when it ends before */
   skip(length: number): void {
-    let rest = length;
-    while (rest > 0) rest -= this.some(rest).length;
+    for (let rest = length; rest > 0; ) {
+      const some = this.#available(rest);
+      this.#skip(some);
+      rest -= some;
+    }
   }
 
   /** Reads to the end. */
   drain(): void {
-    do this.#take(this.#end - this.#start);
+    do this.#skip(this.#end - this.#start);
     while (this.#refill());
+  }
+
+  #available(length: number): number {
+    if (this.#start === this.#end && !this.#refill()) throw truncated();
+    return Math.min(length, this.#end - this.#start);
+  }
+
+  #pass(length: number): Buffer {
+    const bytes = this.#take(length);
+    this.#passed?.(bytes);
+    return bytes;
+  }
+
+  #skip(length: number): void {
+    if (this.#passed !== undefined) this.#pass(length);
+    else {
+      // There are two of these for each entry, and a Buffer costs more than the rest of it.
+      this.#start += length;
+      this.#offset += length;
+    }
   }
 
   #take(length: number): Buffer {

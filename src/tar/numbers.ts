@@ -7,6 +7,8 @@ import type { TarTime } from './entry.ts';
 import { malformed } from './malformed.ts';
 
 const space = 0x20;
+const minus = 0x2d;
+const dot = 0x2e;
 const zero = 0x30;
 const seven = 0x37;
 
@@ -66,26 +68,40 @@ function largestOctal(length: number): number {
 }
 
 /** Decimal digits and nothing else. @throws Malformed */
-export function parseDecimal(text: Buffer, what: string): number {
-  if (text.length === 0) throw malformed(`its ${what} is not a number`);
+export function parseDecimal(text: Buffer, what: string, start = 0, end = text.length): number {
+  if (start === end || digitsEnd(text, start, end) !== end) throw malformed(`its ${what} is not a number`);
+  return readDecimal(text, what, start, end);
+}
+
+function digitsEnd(text: Buffer, start: number, end: number): number {
+  let at = start;
+  while (at < end && (text[at] as number) >= zero && (text[at] as number) <= zero + 9) at += 1;
+  return at;
+}
+
+function readDecimal(text: Buffer, what: string, start: number, end: number): number {
   let value = 0;
-  for (const byte of text) {
-    if (byte < zero || byte > zero + 9) throw malformed(`its ${what} is not a number`);
-    value = value * 10 + (byte - zero);
-  }
+  for (let at = start; at < end; at += 1) value = value * 10 + ((text[at] as number) - zero);
   if (!Number.isSafeInteger(value)) throw malformed(`its ${what} is too large`);
   return value;
 }
 
 /** Seconds with an optional fraction; what is finer than nanoseconds is cut off towards the past. @throws Malformed */
 export function parseTime(text: Buffer): TarTime {
-  const [, sign, whole, fraction = ''] = /^(-?)(\d+)(?:\.(\d*))?$/.exec(text.toString('latin1')) ?? [];
-  if (whole === undefined) throw malformed('its time is not a number');
-  const seconds = Number(whole);
-  if (!Number.isSafeInteger(seconds)) throw malformed('its time is too large');
-  const nanoseconds = Number(fraction.slice(0, 9).padEnd(9, '0'));
-  if (sign === '') return { seconds, nanoseconds };
-  const cut = nanoseconds + (/[1-9]/.test(fraction.slice(9)) ? 1 : 0);
+  const isNegative = text[0] === minus;
+  const start = isNegative ? 1 : 0;
+  const point = digitsEnd(text, start, text.length);
+  const fraction = Math.min(point + 1, text.length);
+  const isWhole = point === text.length || text[point] === dot;
+  if (point === start || !isWhole || digitsEnd(text, fraction, text.length) !== text.length)
+    throw malformed('its time is not a number');
+  const seconds = readDecimal(text, 'time', start, point);
+  let nanoseconds = 0;
+  for (let at = fraction; at < fraction + 9; at += 1)
+    nanoseconds = nanoseconds * 10 + ((text[at] ?? zero) - zero);
+  if (!isNegative) return { seconds, nanoseconds };
+  const isFiner = text.subarray(fraction + 9).some(digit => digit !== zero);
+  const cut = nanoseconds + (isFiner ? 1 : 0);
   return cut === 0
     ? { seconds: 0 - seconds, nanoseconds: 0 }
     : { seconds: -seconds - 1, nanoseconds: 1e9 - cut };

@@ -15,8 +15,15 @@ export class PaxAttributes {
   xattrs: Map<string, Buffer> | undefined;
   sparse: SparseRecords | undefined;
 
+  /** For the entries after a global header, which says of none that it is sparse. */
   copy(): PaxAttributes {
-    const copy = Object.assign(new PaxAttributes(), this);
+    const copy = new PaxAttributes();
+    copy.path = this.path;
+    copy.linkPath = this.linkPath;
+    copy.size = this.size;
+    copy.uid = this.uid;
+    copy.gid = this.gid;
+    copy.mtime = this.mtime;
     if (this.xattrs !== undefined) copy.xattrs = new Map(this.xattrs);
     return copy;
   }
@@ -74,7 +81,7 @@ function addMap({ map }: SparseRecords, value: Buffer): void {
   for (let start = 0; start < value.length; ) {
     const comma = value.indexOf(0x2c, start);
     const end = comma === -1 ? value.length : comma;
-    addNumber(map, parseDecimal(value.subarray(start, end), 'sparse map'));
+    addNumber(map, parseDecimal(value, 'sparse map', start, end));
     start = end + 1;
   }
 }
@@ -95,7 +102,7 @@ export function parsePax(body: Buffer, inherited: PaxAttributes): PaxAttributes 
     const separator = body.indexOf(0x20, start);
     // More digits than a header has bytes.
     if (separator === -1 || separator - start > 10) throw malformed('a PAX record of it has no length');
-    const end = start + parseDecimal(body.subarray(start, separator), 'PAX record length');
+    const end = start + parseDecimal(body, 'PAX record length', start, separator);
     const equals = body.indexOf(0x3d, separator);
     if (equals === -1 || equals >= end || end > body.length || body[end - 1] !== 0x0a) {
       throw malformed('a PAX record of it is damaged');

@@ -38,8 +38,9 @@ export class TarReader {
   #start = 0;
   #path: Buffer | undefined;
 
-  constructor(source: ByteSource) {
-    this.#input = new Input(source);
+  /** @param passed is told every byte of the source, in order, but for what {@link content} hands out */
+  constructor(source: ByteSource, passed?: (bytes: Buffer) => void) {
+    this.#input = new Input(source, passed);
     this.#content = new Content(this.#input, [], 0);
   }
 

@@ -25,7 +25,7 @@ import {
   contents,
   flat,
   type LayerExceptions,
-  type LayerWorld,
+  type MountingWorld,
   namesIn,
   prepare,
   withMount,
@@ -44,8 +44,8 @@ async function speak(path: string): Promise<string> {
 }
 
 /** The seven cases that containerd's suite lists as issues to test (core/snapshots/testsuite/issues.go) and lacks. */
-export function layerIssueSuite(open: () => Promise<LayerWorld>, exceptions: LayerExceptions): void {
-  let world: LayerWorld;
+export function layerIssueSuite(open: () => Promise<MountingWorld>, exceptions: LayerExceptions): void {
+  let world: MountingWorld;
 
   beforeEach(async () => {
     world = await open();

@@ -76,7 +76,9 @@ export function layerKeySuite(open: () => Promise<LayerRecordsWorld>, many: numb
         diff: () => store.diff(null, key),
         apply: () => store.apply(key, { path: '/dev/null' }),
       };
+      const lacks: readonly string[] = world.lacks ?? [];
       for (const [call, make] of Object.entries(calls)) {
+        if (lacks.includes(call.split(' ')[0] ?? '')) continue;
         // A call may also throw at once: to who awaits it that is the same.
         expect(await rejection(Promise.resolve().then(make)), call).to.be.instanceOf(InvalidArgument);
       }

@@ -20,7 +20,7 @@ import {
   contents,
   flat,
   type LayerExceptions,
-  type LayerWorld,
+  type MountingWorld,
   prepare,
   withMount,
   write,
@@ -31,8 +31,8 @@ import { rejection } from '../support/rejection.ts';
  * The cases of containerd's snapshotter suite (core/snapshots/testsuite) by their names, with layers that are really
  * mounted. Update, Walk, StatInWalk and CloseTwice touch no files: the metadata suite has them.
  */
-export function layerSnapshotSuite(open: () => Promise<LayerWorld>, exceptions: LayerExceptions): void {
-  let world: LayerWorld;
+export function layerSnapshotSuite(open: () => Promise<MountingWorld>, exceptions: LayerExceptions): void {
+  let world: MountingWorld;
 
   beforeEach(async () => {
     world = await open();

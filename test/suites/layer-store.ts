@@ -6,6 +6,7 @@ import { layerIssueSuite } from './layer-issues.ts';
 import { layerLimitSuite } from './layer-limits.ts';
 import { layerMergeSuite } from './layer-merge.ts';
 import { layerMetadataSuite } from './layer-metadata.ts';
+import { layerOfSuite } from './layer-of.ts';
 import { layerSharingSuite } from './layer-sharing.ts';
 import { layerSnapshotSuite } from './layer-snapshots.ts';
 
@@ -22,6 +23,7 @@ export function layerStoreSuite(open: () => Promise<LayerWorld>, exceptions: Lay
   describe('archives', () => layerArchiveSuite(open, title));
   describe('freeze', () => layerFreezeSuite(open, exceptions));
   describe('merge', () => layerMergeSuite(open, exceptions));
+  describe('layerOf', () => layerOfSuite(open, exceptions.limits));
   describe('limits', () => layerLimitSuite(open, exceptions));
   describe('sharing', () => layerSharingSuite(open, exceptions));
 }

@@ -1,6 +1,7 @@
 import type { InspectedStore } from '../../src/core/layers/inspector.ts';
 import type {
   Applied,
+  ApplyWork,
   Archive,
   LayerChange,
   LayerInfo,
@@ -24,11 +25,16 @@ export class FakeLayerStore implements InspectedStore {
   inUse: readonly number[] = [];
   /** What `apply` read. */
   readonly applied: Buffer[] = [];
+  /** Whether it was told to keep the last archive. */
+  keptOriginal = false;
   /** Runs in `apply` after the first piece. */
   onApply: (key: string) => Promise<void> = async () => undefined;
   onVerify: (work: LongWork) => Promise<Verification> = async () => verification;
   diffPieces: () => AsyncIterable<Uint8Array> = async function* () {
     yield Buffer.from('archive');
+  };
+  originalPieces: () => AsyncIterable<Uint8Array> = async function* () {
+    yield Buffer.from('original');
   };
   onDiff: (work: LongWork) => void = () => undefined;
   changed: readonly LayerChange[] = [];
@@ -62,7 +68,12 @@ export class FakeLayerStore implements InspectedStore {
     return [];
   }
 
-  async apply(key: string, archive: Archive, { signal, onProgress }: LongWork = {}): Promise<Applied> {
+  async apply(
+    key: string,
+    archive: Archive,
+    { signal, onProgress, keepOriginal = false }: ApplyWork = {},
+  ): Promise<Applied> {
+    this.keptOriginal = keepOriginal;
     if ('path' in archive) throw new Error('this fake reads no files');
     const pieces: Buffer[] = [];
     for await (const piece of archive) {
@@ -74,7 +85,7 @@ export class FakeLayerStore implements InspectedStore {
     const whole = Buffer.concat(pieces);
     if (whole.toString() === 'broken') throw new InvalidArgument('the archive is broken at byte 3');
     this.applied.push(whole);
-    return { diffId: `sha256:${'d'.repeat(64)}`, bytes: whole.length, entries: 1 };
+    return { diffId: `sha256:${'d'.repeat(64)}`, size: whole.length, bytes: whole.length, entries: 1 };
   }
 
   async commit(name: string, key: string): Promise<void> {
@@ -119,6 +130,10 @@ export class FakeLayerStore implements InspectedStore {
     return this.diffPieces();
   }
 
+  async original(): Promise<AsyncIterable<Uint8Array>> {
+    return this.originalPieces();
+  }
+
   async changes(base: string | null, key: string): Promise<readonly LayerChange[]> {
     this.compared.push([base, key]);
     return this.changed;
@@ -136,6 +151,7 @@ export class FakeLayerStore implements InspectedStore {
 
   view = notFaked;
   mounts = notFaked;
+  layerOf = () => undefined;
   sync = notFaked;
   freeze = notFaked;
   merge = notFaked;

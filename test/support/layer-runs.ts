@@ -64,6 +64,15 @@ const differences = {
   },
 } as const satisfies Record<string, Differences>;
 
+/** What one driver on one file system does otherwise than the others. */
+export function layerExceptions(
+  driver: keyof typeof differences,
+  fileSystem: FileSystem,
+  changes: Partial<Differences> = {},
+): LayerExceptions {
+  return { driver, fileSystem, ...differences[driver], ...changes };
+}
+
 /** Runs the suite of layer stores with one driver on one real file system. */
 export function runLayerStoreSuite(
   driver: keyof typeof differences,
@@ -79,6 +88,6 @@ export function runLayerStoreSuite(
 
     after(() => host.remove());
 
-    layerStoreSuite(() => host.open(driver), { driver, fileSystem, ...differences[driver], ...changes });
+    layerStoreSuite(() => host.open(driver), layerExceptions(driver, fileSystem, changes));
   });
 }

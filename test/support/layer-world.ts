@@ -7,13 +7,15 @@ import { change, chmod, readTree, type TreeChange } from './layer-tree.ts';
 /** A layer store that can be closed and opened again over what is on its disk. */
 export interface LayerRecordsWorld {
   readonly store: LayerStore;
+  /** What the store cannot be asked in this world; nothing, unless it says so. */
+  readonly lacks?: readonly (keyof LayerStore)[];
   /** As after a restart of the daemon; `store` is the new one then. */
   reopen(): Promise<LayerStore>;
   close(): Promise<void>;
 }
 
 /** The same, where layers can be mounted. */
-export interface LayerWorld extends LayerRecordsWorld {
+export interface MountingWorld extends LayerRecordsWorld {
   /** The absolute path of the store's root. */
   readonly root: string;
   /** A directory, of another file system, for what a test makes beside the layers. */
@@ -21,6 +23,10 @@ export interface LayerWorld extends LayerRecordsWorld {
   /** Mounts a layer. @returns where */
   mount(sources: readonly MountSource[]): Promise<string>;
   unmount(path: string): Promise<void>;
+}
+
+/** The same, where the files of layers can be reached behind the back of the store. */
+export interface LayerWorld extends MountingWorld {
   /** Changes the files of a committed layer behind the back of the store. @param act gets the path of its tree */
   tamper(name: string, act: (path: string) => void): Promise<void>;
   /** Bytes that are in use on the file system, everything written out. */
@@ -70,7 +76,7 @@ export async function namesIn(store: LayerStore, ...filters: readonly string[]):
 
 /** Mounts, acts and unmounts. */
 export async function withMount<T>(
-  world: LayerWorld,
+  world: MountingWorld,
   sources: readonly MountSource[],
   act: (path: string) => T | Promise<T>,
 ): Promise<T> {
@@ -84,7 +90,7 @@ export async function withMount<T>(
 
 /** Makes a writable layer, with these changes in it. */
 export async function prepare(
-  world: LayerWorld,
+  world: MountingWorld,
   key: string,
   options: PrepareOptions & { readonly limit?: { readonly bytes: number } },
   changes: readonly TreeChange[] = [],
@@ -94,13 +100,17 @@ export async function prepare(
 }
 
 /** Changes a writable layer. */
-export async function write(world: LayerWorld, key: string, changes: readonly TreeChange[]): Promise<void> {
+export async function write(
+  world: MountingWorld,
+  key: string,
+  changes: readonly TreeChange[],
+): Promise<void> {
   await withMount(world, await world.store.mounts(key), path => change(path, changes));
 }
 
 /** Makes a committed layer of these changes. Tests do not ask it to survive a power cut. */
 export async function commit(
-  world: LayerWorld,
+  world: MountingWorld,
   name: string,
   parent: string | undefined,
   changes: readonly TreeChange[] = [],
@@ -112,7 +122,7 @@ export async function commit(
 
 /** What is in a layer, as its container or a view of it sees it. */
 export async function contents(
-  world: LayerWorld,
+  world: MountingWorld,
   name: string,
   options?: { readonly times: boolean },
 ): Promise<readonly string[]> {
@@ -130,7 +140,10 @@ export async function contents(
 }
 
 /** What is in a plain directory after these changes. */
-export function flat(world: LayerWorld, ...changes: readonly (readonly TreeChange[])[]): readonly string[] {
+export function flat(
+  world: MountingWorld,
+  ...changes: readonly (readonly TreeChange[])[]
+): readonly string[] {
   const path = mkdtempSync(join(world.scratch, 'flat-'));
   change(path, [chmod('', 0o755), ...changes.flat()]);
   return readTree(path);

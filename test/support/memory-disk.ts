@@ -165,6 +165,8 @@ class MemoryDirectory implements Directory {
     }
   }
 
+  async sync(): Promise<void> {}
+
   async exists(path: string): Promise<boolean> {
     return this.#nodes.has(this.#at(path));
   }

@@ -8,11 +8,11 @@ import type {
 } from '../../src/core/layers/layer-disk.ts';
 import type {
   Applied,
+  ApplyWork,
   Archive,
   LayerChange,
   LayerKind,
   Limit,
-  LongWork,
   Verification,
   VerificationProblem,
 } from '../../src/core/layers/layer-store.ts';
@@ -20,6 +20,7 @@ import type { LayerManifest } from '../../src/core/layers/record.ts';
 import type { MountSource } from '../../src/core/mount.ts';
 import type { LayerNumber } from '../../src/core/names.ts';
 import type { Usage } from '../../src/core/ports.ts';
+import { shownLayers } from '../../src/drivers/layers/shown.ts';
 import {
   Aborted,
   FailedPrecondition,
@@ -58,6 +59,7 @@ export class MemoryLayerDisk implements LayerDisk {
   readonly #drafts: Trees = new Map();
   readonly #layers: Trees = new Map();
   readonly #trash: Trees = new Map();
+  readonly #originals = new Map<number, Buffer>();
 
   constructor(abilities: Partial<LayerAbilities> = {}) {
     this.abilities = { limits: ['bytes'], snapshot: 'constant', freezesInUse: false, ...abilities };
@@ -106,6 +108,10 @@ export class MemoryLayerDisk implements LayerDisk {
     ];
   }
 
+  shown(mounts: readonly MountSource[]): Stack | undefined {
+    return shownLayers(this.root, mounts);
+  }
+
   async seal(stack: Stack): Promise<Usage> {
     this.#ask(`seal ${stack.join()}`);
     return this.usage(stack);
@@ -122,6 +128,8 @@ export class MemoryLayerDisk implements LayerDisk {
     if (this.mounted.has(top) && !this.abilities.freezesInUse) {
       throw new FailedPrecondition(`layer ${top} is mounted; unmount it first`);
     }
+    const original = this.#originals.get(top);
+    if (this.freezesAside && original !== undefined) this.#originals.set(next, original);
     this.#begin(next, this.freezesAside ? tree : { manifest: undefined, lines: [] });
     return this.freezesAside ? 'frozen' : 'writable';
   }
@@ -181,7 +189,7 @@ export class MemoryLayerDisk implements LayerDisk {
     return { layers: numbersOf(this.#layers), drafts: numbersOf(this.#drafts) };
   }
 
-  async apply(stack: Stack, archive: Archive, { signal }: LongWork): Promise<Applied> {
+  async apply(stack: Stack, archive: Archive, { signal, keepOriginal }: ApplyWork): Promise<Applied> {
     this.#ask(`apply to ${stack.join()}`);
     const [top] = stack;
     const bytes = await bytesOf(archive);
@@ -191,7 +199,25 @@ export class MemoryLayerDisk implements LayerDisk {
     this.#layers.set(top, { ...tree, lines: [...tree.lines, ...whole] });
     if (signal?.aborted) throw new Aborted('the archive was cancelled');
     if (whole !== lines) throw new InvalidArgument(`the archive is broken at line ${whole.length + 1}`);
-    return { diffId: digestOf(bytes), bytes: bytes.length, entries: lines.length };
+    if (keepOriginal === true) this.#originals.set(top, bytes);
+    return {
+      diffId: digestOf(bytes),
+      size: bytes.length,
+      bytes: bytes.length,
+      entries: lines.length,
+    };
+  }
+
+  async original([top]: Stack): Promise<AsyncIterable<Uint8Array>> {
+    const original = this.#originals.get(top);
+    if (original === undefined) throw new FailedPrecondition(`layer ${top} has no original`);
+    return (async function* () {
+      yield original;
+    })();
+  }
+
+  async dropOriginal(number: LayerNumber): Promise<void> {
+    this.#originals.delete(number);
   }
 
   async diff(before: Stack | null, after: Stack): Promise<AsyncIterable<Uint8Array>> {

@@ -1,6 +1,7 @@
 import type { Usage } from '../ports.ts';
 import type { LayerInfo } from './layer-store.ts';
-import type { LayerSpace, Needed, SpaceTotals, StrayView } from './view.ts';
+import type { EngineUsers } from './users.ts';
+import type { LayerSpace, LayerUsers, Needed, SpaceTotals, StrayView } from './view.ts';
 
 /** A layer with its own space, null when that is not known. */
 export interface MeasuredLayer {
@@ -8,17 +9,24 @@ export interface MeasuredLayer {
   readonly usage: Usage | null;
 }
 
-/** Says of each layer who needs it. @returns each below the one it rests on, the oldest first */
-export function attribute(layers: readonly MeasuredLayer[]): readonly LayerSpace[] {
+/**
+ * Says of each layer who needs it. @param engine what the engine says that owns the store, if one does
+ * @returns each below the one it rests on, the oldest first
+ */
+export function attribute(layers: readonly MeasuredLayer[], engine?: EngineUsers): readonly LayerSpace[] {
   const forest = new Forest(layers.map(({ info }) => info));
   const usages = new Map(layers.map(({ info, usage }) => [info.name, usage]));
   const neededBy = topsOf(forest);
+  const usedBy = engine === undefined ? undefined : usersIn(forest, engine);
   return forest.topDown.map(info => {
     const { name, kind, parent, number, diffId, damage } = info;
     const needed = neededBy.get(name) ?? nobody;
-    const share = damage !== null ? 'damaged' : needed.count > 1 ? 'shared' : 'own';
+    const isLeaked = damage === null && usedBy?.leaked.has(name) === true;
+    const share = damage !== null ? 'damaged' : isLeaked ? 'leaked' : needed.count > 1 ? 'shared' : 'own';
     const usage = usages.get(name) ?? null;
-    return { name, kind, parent, number, diffId, usage, share, neededBy: needed };
+    const users = engine?.users.get(name) ?? [];
+    const all = usedBy?.users.get(name) ?? null;
+    return { name, kind, parent, number, diffId, usage, share, neededBy: needed, users, usedBy: all };
   });
 }
 
@@ -27,12 +35,39 @@ export function totalsOf(layers: readonly LayerSpace[], strays: readonly StrayVi
   const of = (share: LayerSpace['share']) => sum(layers.filter(layer => layer.share === share));
   const own = of('own');
   const shared = of('shared');
-  const reclaimable = of('damaged') + sum(strays.filter(({ kind }) => kind !== 'unrecorded'));
+  const reclaimable = of('damaged') + of('leaked') + sum(strays.filter(({ kind }) => kind !== 'unrecorded'));
   const orphaned = sum(strays.filter(({ kind }) => kind === 'unrecorded'));
-  const sound = layers.filter(({ share }) => share !== 'damaged');
+  const sound = layers.filter(({ share }) => share !== 'damaged' && share !== 'leaked');
   const unshared = sound.reduce((total, layer) => total + sum([layer]) * layer.neededBy.count, 0);
   return { own, shared, reclaimable, orphaned, total: own + shared + reclaimable + orphaned, unshared };
 }
+
+/** For each layer, who needs it or what rests on it. */
+export function usedBy(layers: readonly LayerInfo[], engine: EngineUsers): ReadonlyMap<string, LayerUsers> {
+  return usersIn(new Forest(layers), engine).users;
+}
+
+/** The users of each layer with those above it; and what is leaked because all that rests on it is. */
+function usersIn(
+  forest: Forest,
+  engine: EngineUsers,
+): { readonly users: ReadonlyMap<string, LayerUsers>; readonly leaked: ReadonlySet<string> } {
+  const users = new Map<string, LayerUsers>();
+  const leaked = new Set<string>();
+  for (const { name } of [...forest.topDown].reverse()) {
+    const children = forest.childrenOf(name);
+    const own = engine.users.get(name) ?? [];
+    const above = children.map(child => users.get(child.name) ?? unused);
+    const count = above.reduce((sum, { count: more }) => sum + more, own.length);
+    const first = [...own, ...above.slice(0, maxNamed).flatMap(({ first: some }) => some)];
+    users.set(name, { count, first: first.slice(0, maxNamed) });
+    const isFree = children.length > 0 && children.every(child => leaked.has(child.name));
+    if (engine.leaked.has(name) || (count === 0 && isFree)) leaked.add(name);
+  }
+  return { users, leaked };
+}
+
+const unused: LayerUsers = { count: 0, first: [] };
 
 /** Bytes. */
 function sum(all: readonly { readonly usage: Usage | null }[]): number {

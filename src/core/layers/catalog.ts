@@ -31,6 +31,7 @@ export class LayerCatalog {
   readonly #store: ObjectStore;
   readonly #keys: LayerKeys;
   readonly #entries = new Map<LayerKey, Entry>();
+  readonly #names = new Map<LayerNumber, LayerKey>();
   readonly #children = new Map<LayerKey, Set<LayerKey>>();
   /** Names that an operation under way is about to take, and what they will rest on. */
   readonly #claims = new Map<LayerKey, LayerKey | null>();
@@ -72,6 +73,11 @@ export class LayerCatalog {
 
   find(name: LayerKey): LayerRecord | undefined {
     return this.#entries.get(name)?.record;
+  }
+
+  withNumber(number: LayerNumber): LayerRecord | undefined {
+    const name = this.#names.get(number);
+    return name === undefined ? undefined : this.find(name);
   }
 
   /** @throws NotFound */
@@ -195,9 +201,10 @@ export class LayerCatalog {
   }
 
   #set(entry: Entry): void {
-    const { name, parent } = entry.record;
+    const { name, parent, number } = entry.record;
     this.#unset(name);
     this.#entries.set(name, entry);
+    this.#names.set(number, name);
     if (parent === null) return;
     const siblings = this.#children.get(parent);
     if (siblings === undefined) this.#children.set(parent, new Set([name]));
@@ -205,9 +212,11 @@ export class LayerCatalog {
   }
 
   #unset(name: LayerKey): void {
-    const parent = this.#entries.get(name)?.record.parent;
+    const { parent = null, number } = this.#entries.get(name)?.record ?? {};
     this.#entries.delete(name);
-    if (parent === undefined || parent === null) return;
+    // In a freeze the number goes to another layer first.
+    if (number !== undefined && this.#names.get(number) === name) this.#names.delete(number);
+    if (parent === null) return;
     const siblings = this.#children.get(parent);
     siblings?.delete(name);
     if (siblings?.size === 0) this.#children.delete(parent);

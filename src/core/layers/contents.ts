@@ -3,7 +3,7 @@ import { type LayerKey, show } from '../names.ts';
 import type { Usage } from '../ports.ts';
 import type { LayerCatalog } from './catalog.ts';
 import type { Stack } from './layer-disk.ts';
-import type { Applied, Archive, LayerChange, LongWork, Verification } from './layer-store.ts';
+import type { Applied, ApplyWork, Archive, LayerChange, LongWork, Verification } from './layer-store.ts';
 import { type LayerRecord, manifestOf } from './record.ts';
 import type { LayerSteps } from './steps.ts';
 
@@ -17,9 +17,10 @@ export class LayerContents {
 
   /**
    * The record says beforehand that there may be a part of an archive, so that no crash makes it look whole, and
-   * afterwards that it is not on the disk yet.
+   * afterwards whether it is on the disk yet. A manifest may be lost where the record is durable: each start writes
+   * that of a layer which is not committed anew, if it has to.
    */
-  async apply(key: LayerKey, archive: Archive, work: LongWork): Promise<Applied> {
+  async apply(key: LayerKey, archive: Archive, work: ApplyWork): Promise<Applied> {
     const { catalog, disk } = this.#steps;
     const record = requireSound(catalog, key);
     if (record.kind !== 'active') {
@@ -28,21 +29,35 @@ export class LayerContents {
       );
     }
     const isFirst = record.archive === 'none';
-    await this.#save({ ...record, archive: 'part', diffId: null });
-    const applied = await disk.apply(catalog.stackOf(record), archive, work);
+    const part: LayerRecord = { ...record, archive: 'part', diffId: null };
+    await catalog.change({ put: [part] });
+    await disk.writeManifest(manifestOf(part), { durable: false });
+    const keepOriginal = isFirst && work.keepOriginal === true;
+    const applied = await disk.apply(catalog.stackOf(record), archive, { ...work, keepOriginal });
     const diffId = isFirst ? applied.diffId : null;
-    const unsyncedBoot = this.#steps.bootId;
-    await this.#save({ ...record, archive: isFirst ? 'whole' : 'several', diffId, unsyncedBoot });
+    if (work.sync === true) await disk.sync();
+    const unsyncedBoot = work.sync === true ? null : this.#steps.bootId;
+    const howMuch = isFirst ? 'whole' : 'several';
+    const whole: LayerRecord = { ...record, archive: howMuch, diffId, unsyncedBoot };
+    // In this order: whatever is the first to be brought to the disk waits for much of what was unpacked, and records
+    // are written by the main thread, which all others need meanwhile.
+    await disk.writeManifest(manifestOf(whole), { durable: work.sync !== true });
+    await catalog.change({ put: [whole] });
     return applied;
-  }
-
-  async #save(record: LayerRecord): Promise<void> {
-    await this.#steps.catalog.change({ put: [record] });
-    await this.#steps.disk.writeManifest(manifestOf(record));
   }
 
   async diff(base: LayerKey | null, key: LayerKey, work: LongWork): Promise<AsyncIterable<Uint8Array>> {
     return await this.#steps.disk.diff(this.#stack(base), this.#stackOf(key), work);
+  }
+
+  async original(key: LayerKey, work: LongWork): Promise<AsyncIterable<Uint8Array>> {
+    const record = requireSound(this.#steps.catalog, key);
+    if (record.diffId !== null) {
+      return await this.#steps.disk.original(this.#steps.catalog.stackOf(record), record.diffId, work);
+    }
+    throw new FailedPrecondition(
+      `the layer ${show(key)} was not made of one archive, and has no original; export its difference instead`,
+    );
   }
 
   async changes(base: LayerKey | null, key: LayerKey, work: LongWork): Promise<readonly LayerChange[]> {

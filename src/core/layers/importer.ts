@@ -37,12 +37,14 @@ export class LayerImporter {
   }
 
   /**
-   * Makes a layer of an archive, or nothing. Without a name it is called as the OCI image spec (config.md, ChainID)
+   * Makes a layer of an archive, which can be given back to the byte, or nothing. Without a name it is called as the OCI image spec (config.md, ChainID)
    * identifies it: `sha256:` and the digest of the uncompressed archive, and over a parent that of the parent's name, a space
    * and the archive's digest.
-   * @throws AlreadyExists, NotFound for the parent, InvalidArgument for an archive that is broken
+   * @throws AlreadyExists, NotFound for the parent, InvalidArgument for an archive that is broken, FailedPrecondition for a
+   * store that an engine owns
    */
   async import(request: ImportRequest, archive: Archive, work: LongWork = {}): Promise<LayerView> {
+    this.#parts.inspector.requireNoEngine(request.store);
     const store = await this.#parts.inspector.store(request.store);
     const parent = await this.#parentOf(request);
     if (request.name !== undefined) await refuseTaken(store, request.name);
@@ -50,7 +52,7 @@ export class LayerImporter {
     this.#running.add(key);
     try {
       await store.prepare(key, { labels: { [importLabel]: '' }, ...(parent === null ? {} : { parent }) });
-      const { diffId } = await store.apply(key, archive, work);
+      const { diffId } = await store.apply(key, archive, { ...work, keepOriginal: true });
       const name = request.name ?? this.#chainId(parent, diffId);
       await refuseTaken(store, name);
       await store.commit(name, key);
@@ -66,13 +68,11 @@ export class LayerImporter {
 
   /** Removes what an import left that ended with the daemon. */
   async removeLeftovers(storeName: string): Promise<void> {
-    const { inspector } = this.#parts;
-    const left = await inspector.list(storeName, [`kind==active,labels."${importLabel}"`]);
-    const store = await inspector.store(storeName);
-    for (const { name } of left) {
+    const store = await this.#parts.inspector.store(storeName);
+    for await (const { name } of store.walk([`kind==active,labels."${importLabel}"`])) {
       if (!importKey.test(name) || this.#running.has(name)) continue;
       await store.remove(name).catch((error: unknown) => {
-        // An import that was running when the list was made has ended.
+        // An import that was running when it was found has ended.
         if (!(error instanceof NotFound)) throw error;
       });
     }

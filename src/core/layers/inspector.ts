@@ -1,10 +1,17 @@
-import { InvalidArgument, NotFound } from '../../errors/errors.ts';
+import {
+  FailedPrecondition,
+  InvalidArgument,
+  messageOf,
+  NotFound,
+  Unavailable,
+} from '../../errors/errors.ts';
 import { inTurns } from '../../lib/turn.ts';
 import { show } from '../names.ts';
 import type { Usage } from '../ports.ts';
-import { attribute, type MeasuredLayer, totalsOf } from './attribution.ts';
+import { attribute, type MeasuredLayer, totalsOf, usedBy } from './attribution.ts';
 import type { LayerInfo, LayerStore } from './layer-store.ts';
-import type { Collected, Garbage, LayerDetails, LayerView, StoreSpace, StrayView } from './view.ts';
+import type { EngineUsers, LayerEngine } from './users.ts';
+import type { Collected, Garbage, LayerDetails, ListedLayer, StoreSpace, StrayView } from './view.ts';
 
 /** A store, with what can be seen of its disk besides its layers. */
 export interface InspectedStore extends LayerStore {
@@ -34,9 +41,12 @@ export interface FoundLayer {
  */
 export class LayerInspector {
   readonly #stores: InspectedStores;
+  readonly #engines: Readonly<Record<string, LayerEngine>>;
 
-  constructor(stores: InspectedStores) {
+  /** @param engines those that own a store, by the name of the store */
+  constructor(stores: InspectedStores, engines: Readonly<Record<string, LayerEngine>> = {}) {
     this.#stores = stores;
+    this.#engines = engines;
   }
 
   /** @throws NotFound */
@@ -45,12 +55,33 @@ export class LayerInspector {
   }
 
   /** @throws InvalidArgument for a filter that cannot be read */
-  async list(storeName?: string, filters?: readonly string[]): Promise<readonly LayerView[]> {
-    const views: LayerView[] = [];
+  async list(storeName?: string, filters?: readonly string[]): Promise<readonly ListedLayer[]> {
+    const views: ListedLayer[] = [];
     for (const [name, store] of await this.#selected(storeName)) {
-      for await (const info of inTurns(store.walk(filters))) views.push({ store: name, ...info });
+      const users = await this.#usersIn(name, store);
+      for await (const info of inTurns(store.walk(filters))) {
+        views.push({ store: name, ...info, usedBy: users?.get(info.name) ?? null });
+      }
     }
     return views;
+  }
+
+  async #usersIn(name: string, store: InspectedStore): Promise<ReturnType<typeof usedBy> | undefined> {
+    if (this.#engines[name] === undefined) return undefined;
+    const layers = await layersIn(store);
+    const { found } = await this.#ask(name, layers);
+    return found && usedBy(layers, found);
+  }
+
+  /** An engine that does not answer leaves a person with what varve knows by itself. */
+  async #ask(name: string, layers: readonly LayerInfo[]): Promise<Asked> {
+    const engine = this.#engines[name];
+    if (engine === undefined) return { found: undefined, silence: null };
+    try {
+      return { found: await engine.users(layers), silence: null };
+    } catch (error) {
+      return { found: undefined, silence: messageOf(error) };
+    }
   }
 
   /** @throws NotFound; InvalidArgument when several layers are meant */
@@ -76,14 +107,42 @@ export class LayerInspector {
   /**
    * Finds one as {@link find} does, but whoever removes for good has to mean it: its whole name, or as much of its
    * digest as tables show.
-   * @throws NotFound; InvalidArgument when several layers are meant
+   * @throws NotFound; InvalidArgument when several layers are meant; FailedPrecondition for one that an engine needs
    */
   async findToRemove(name: string, storeName?: string): Promise<FoundLayer> {
     const found = await this.find(name, storeName);
     const isMeant = found.info.name === name || (startOfDigest.test(name) && digest.test(found.info.name));
-    if (isMeant) return found;
-    throw new NotFound(
-      `no layer is named ${show(name)}; to remove ${show(found.info.name)}, write its whole name, or 12 digits or more of its digest`,
+    if (!isMeant) {
+      throw new NotFound(
+        `no layer is named ${show(name)}; to remove ${show(found.info.name)}, write its whole name, or 12 digits or more of its digest`,
+      );
+    }
+    if (found.info.damage === null) await this.#requireUnused(found);
+    return found;
+  }
+
+  /** An engine would miss a layer that it has in its records. @throws FailedPrecondition, Unavailable */
+  async #requireUnused({ storeName, store, info }: FoundLayer): Promise<void> {
+    if (this.#engines[storeName] === undefined) return;
+    const layers = await layersIn(store);
+    const { found, silence } = await this.#ask(storeName, layers);
+    if (found === undefined) {
+      throw new Unavailable(
+        `nobody knows whether the engine needs the layer ${show(info.name)}: ${silence}; start the engine, and repeat`,
+      );
+    }
+    const [user] = usedBy(layers, found).get(info.name)?.first ?? [];
+    if (user === undefined) return;
+    throw new FailedPrecondition(
+      `the layer ${show(info.name)} is needed by the ${user.kind} ${show(user.name)} of an engine; remove that with the engine`,
+    );
+  }
+
+  /** @throws FailedPrecondition for the store of an engine */
+  requireNoEngine(storeName: string): void {
+    if (this.#engines[storeName] === undefined) return;
+    throw new FailedPrecondition(
+      `the layer store ${storeName} belongs to an engine, which removes every layer that it does not know; choose another one with --store`,
     );
   }
 
@@ -96,15 +155,40 @@ export class LayerInspector {
       beneath.push(parent);
     }
     const children = all.filter(({ parent }) => parent === found.info.name).map(child => child.name);
-    return { store: found.storeName, ...found.info, beneath, children };
+    const users = byName.get(found.info.name)?.usedBy ?? null;
+    return { store: found.storeName, ...found.info, usedBy: users, beneath, children };
   }
 
   /** Attributes every byte. Measures each active layer, which reads all its directories. */
   async space(storeName?: string, signal?: AbortSignal): Promise<readonly StoreSpace[]> {
     const spaces: StoreSpace[] = [];
     for (const [name, store] of await this.#selected(storeName))
-      spaces.push(await spaceOf(name, store, signal));
+      spaces.push(await this.#space(name, store, signal));
     return spaces;
+  }
+
+  async #space(name: string, store: InspectedStore, signal?: AbortSignal): Promise<StoreSpace> {
+    const measured: MeasuredLayer[] = [];
+    for await (const info of inTurns(store.walk())) {
+      const usage = info.usage ?? (await measure(store, info, signal));
+      if (usage !== undefined) measured.push({ info, usage });
+    }
+    const { found, silence } = await this.#ask(
+      name,
+      measured.map(({ info }) => info),
+    );
+    const layers = attribute(measured, found);
+    const strays = await store.strays(signal);
+    const { driver, root } = store;
+    return {
+      store: name,
+      driver,
+      root,
+      engineSilence: silence,
+      layers,
+      strays,
+      totals: totalsOf(layers, strays),
+    };
   }
 
   /** What {@link collect} would delete. */
@@ -112,14 +196,28 @@ export class LayerInspector {
     const items: Garbage[] = [];
     for (const [name, store] of await this.#selected(storeName)) {
       const trash = (await store.strays()).filter(({ kind }) => kind === 'trash');
-      items.push(...trash.map(item => ({ store: name, ...item })));
+      items.push(...trash.map(item => ({ store: name, ...item })), ...(await this.#leaked(name, store)));
     }
     return { items, left: 0 };
   }
 
-  /** Deletes the files of removed layers. */
+  async #leaked(name: string, store: InspectedStore): Promise<readonly Garbage[]> {
+    if (this.#engines[name] === undefined) return [];
+    const { layers } = await this.#space(name, store);
+    const nothing = { bytes: 0, inodes: 0 };
+    return layers
+      .filter(({ share }) => share === 'leaked')
+      .map(({ name: layer, number, usage }) => {
+        return { store: name, kind: 'leaked', number, name: layer, usage: usage ?? nothing };
+      });
+  }
+
+  /** Lets engines remove what they have leaked, and deletes the files of removed layers. */
   async collect(storeName?: string): Promise<Collected> {
     const { items } = await this.garbage(storeName);
+    for (const name of new Set(items.filter(({ kind }) => kind === 'leaked').map(({ store }) => store))) {
+      await this.#engines[name]?.collect();
+    }
     let left = 0;
     for (const [, store] of await this.#selected(storeName)) left += (await store.cleanup()).left;
     const identify = ({ store, number }: Garbage) => `${store} ${number}`;
@@ -156,16 +254,16 @@ export class LayerInspector {
 const digest = /^sha256:[0-9a-f]{64}$/;
 const startOfDigest = /^(?:sha256:)?[0-9a-f]{12,}$/;
 
-async function spaceOf(name: string, store: InspectedStore, signal?: AbortSignal): Promise<StoreSpace> {
-  const measured: MeasuredLayer[] = [];
-  for await (const info of inTurns(store.walk())) {
-    const usage = info.usage ?? (await measure(store, info, signal));
-    if (usage !== undefined) measured.push({ info, usage });
-  }
-  const layers = attribute(measured);
-  const strays = await store.strays(signal);
-  const { driver, root } = store;
-  return { store: name, driver, root, layers, strays, totals: totalsOf(layers, strays) };
+async function layersIn(store: InspectedStore): Promise<readonly LayerInfo[]> {
+  const layers: LayerInfo[] = [];
+  for await (const info of inTurns(store.walk())) layers.push(info);
+  return layers;
+}
+
+interface Asked {
+  readonly found: EngineUsers | undefined;
+  /** Why there is no answer; null when there is one, or nobody to ask. */
+  readonly silence: string | null;
 }
 
 /** Null for a damaged layer, whose files may be gone; undefined for one that somebody has removed meanwhile. */

@@ -1,8 +1,9 @@
 import type { MountSource } from '../mount.ts';
 import type { LayerNumber } from '../names.ts';
-import type { Usage } from '../ports.ts';
+import type { Durability, Usage } from '../ports.ts';
 import type {
   Applied,
+  ApplyWork,
   Archive,
   LayerChange,
   LayerKind,
@@ -52,7 +53,7 @@ export interface LayerDisk {
 
   /**
    * Makes the draft of an empty layer, the first of the stack, over those beneath; its top directory is like theirs.
-   * Durable. @throws Unimplemented for a limit that it cannot keep
+   * Durable but for the manifest. @throws Unimplemented for a limit that it cannot keep
    */
   draft(stack: Stack, manifest: LayerManifest): Promise<void>;
   /**
@@ -67,6 +68,11 @@ export interface LayerDisk {
   placeAll(layers: readonly PlacedLayer[]): Promise<ReadonlyMap<LayerNumber, Error>>;
   /** What shows a layer: writable for `active`, otherwise not. */
   mounts(stack: Stack, kind: LayerKind): Promise<readonly MountSource[]>;
+  /**
+   * The layers whose directories mounts show, from the top down; for a bind only the first.
+   * @returns undefined when another directory is among them
+   */
+  shown(mounts: readonly MountSource[]): Stack | undefined;
   /**
    * Makes a writable layer what others can rest on, and measures it. It is not brought to the disk; and until
    * `place` hears of the commit it stays as writable as it was.
@@ -85,8 +91,8 @@ export interface LayerDisk {
    * @returns false when the first one holds everything already, and no draft was needed
    */
   merge(stack: Stack, next: LayerNumber): Promise<boolean>;
-  /** Replaces the manifest of a layer or a draft, durable. */
-  writeManifest(manifest: LayerManifest): Promise<void>;
+  /** Replaces the manifest of a layer or a draft. */
+  writeManifest(manifest: LayerManifest, options?: Durability): Promise<void>;
   /** Why a manifest cannot be read is in `unreadable`. */
   readManifest(number: LayerNumber): Promise<LayerManifest | { readonly unreadable: string }>;
   /** Moves a layer, and its draft, to the trash; one that is not there is fine. */
@@ -98,7 +104,11 @@ export interface LayerDisk {
   strays(unrecorded: readonly LayerNumber[], signal?: AbortSignal): Promise<readonly Stray[]>;
   found(): Promise<{ readonly layers: readonly LayerNumber[]; readonly drafts: readonly LayerNumber[] }>;
 
-  apply(stack: Stack, archive: Archive, work: LongWork): Promise<Applied>;
+  apply(stack: Stack, archive: Archive, work: ApplyWork): Promise<Applied>;
+  /** As {@link LayerStore.original}; the layer had one archive applied to it. @param diffId of that */
+  original(stack: Stack, diffId: string, work: LongWork): Promise<AsyncIterable<Uint8Array>>;
+  /** Deletes what `keepOriginal` kept; nothing is fine. */
+  dropOriginal(number: LayerNumber): Promise<void>;
   /** @param before null for nothing */
   diff(before: Stack | null, after: Stack, work: LongWork): Promise<AsyncIterable<Uint8Array>>;
   changes(before: Stack | null, after: Stack, work: LongWork): Promise<readonly LayerChange[]>;

@@ -29,7 +29,7 @@
  * The records decide and the disk follows: each call leaves everything or nothing, whenever the process dies.
  */
 import type { MountSource } from '../mount.ts';
-import type { CopyProgress, Usage } from '../ports.ts';
+import type { ByteSource, CopyProgress, Usage } from '../ports.ts';
 
 export type LayerKind = 'active' | 'view' | 'committed';
 export type Labels = Readonly<Record<string, string>>;
@@ -75,22 +75,37 @@ export interface CommitOptions {
   readonly labels?: Labels;
   /**
    * `false` leaves bringing the data to the disk to a later {@link LayerStore.sync}, one for several layers. A
-   * power cut before that leaves the layer damaged: it is refused until it is removed.
+   * power cut before that leaves the layer damaged: it is refused until it is removed. `unneeded` says that nobody
+   * misses what a power cut takes from it.
    */
-  readonly sync?: boolean;
+  readonly sync?: boolean | 'unneeded';
+  /** Nothing is committed when nobody waits for it any more at the moment before it would be recorded. */
+  readonly signal?: AbortSignal;
 }
 
-/** A tar archive, plain or compressed with gzip or zstd: its bytes, or the absolute path of a file. */
-export type Archive = AsyncIterable<Uint8Array> | { readonly path: string };
+/** A tar archive, plain or compressed with gzip or zstd. */
+export type Archive = ByteSource;
 
 export interface LongWork {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: CopyProgress) => void;
 }
 
+export interface ApplyWork extends LongWork {
+  /** Whether the data is brought to the disk before it is recorded that it is there; a commit does so in any case. */
+  readonly sync?: boolean;
+  /**
+   * Whether {@link LayerStore.original} can give the archive back: everything of it but the contents of its files is
+   * kept beside the layer. It can as long as no other archive is applied to it, and nothing merged into it.
+   */
+  readonly keepOriginal?: boolean;
+}
+
 export interface Applied {
   /** Of the uncompressed archive, `sha256:...`: the DiffID of the OCI image spec. */
   readonly diffId: string;
+  /** Length of the uncompressed archive, in bytes. */
+  readonly size: number;
   /** Sum of the lengths of the regular files in it, hard links counted once. */
   readonly bytes: number;
   readonly entries: number;
@@ -101,7 +116,7 @@ export interface LayerChange {
   /** Absolute within the layer. A name that is not UTF-8 shows U+FFFD for each byte that is not. */
   readonly path: string;
   readonly kind: 'added' | 'modified' | 'deleted';
-  /** Length of a regular file, otherwise 0. */
+  /** Length of a regular file, counted for the first of its hard links; otherwise 0. */
   readonly bytes: number;
 }
 
@@ -145,6 +160,11 @@ export interface LayerStore {
   /** @throws FailedPrecondition for a committed layer */
   mounts(key: string): Promise<readonly MountSource[]>;
   /**
+   * The layer that mounts show which this store has given out: an active one, the parent of a view, or a view of
+   * nothing. Undefined for any other mounts.
+   */
+  layerOf(mounts: readonly MountSource[]): LayerInfo | undefined;
+  /**
    * Makes an active layer read-only for ever, under another name; the key is free again. The data is on the disk
    * before the record is, unless the caller waives it.
    * @throws AlreadyExists, FailedPrecondition when `key` is no active layer, or holds half of an archive
@@ -186,12 +206,17 @@ export interface LayerStore {
    * Unpacks an archive of the OCI image spec (layer.md) into an active layer. When it fails the layer can only be
    * removed. @throws InvalidArgument for an archive that is cut off, broken or hostile
    */
-  apply(key: string, archive: Archive, work?: LongWork): Promise<Applied>;
+  apply(key: string, archive: Archive, work?: ApplyWork): Promise<Applied>;
   /**
    * The changes from `base` (null: from nothing) to a layer, as an uncompressed archive that is the same to the
    * byte each time. A failure ends the stream with an error.
    */
   diff(base: string | null, key: string, work?: LongWork): Promise<AsyncIterable<Uint8Array>>;
+  /**
+   * The archive that was applied to a layer, uncompressed, the same to the byte. What does not come out as it was
+   * ends the stream with an error. @throws FailedPrecondition when it was not kept
+   */
+  original(key: string, work?: LongWork): Promise<AsyncIterable<Uint8Array>>;
   changes(base: string | null, key: string, work?: LongWork): Promise<readonly LayerChange[]>;
   /** Re-reads a committed layer. @throws FailedPrecondition for any other */
   verify(name: string, work?: LongWork): Promise<Verification>;

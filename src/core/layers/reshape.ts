@@ -25,6 +25,12 @@ export async function freezeLayer(steps: LayerSteps, record: LayerRecord, name: 
     { record: frozen, stack: [frozen.number, ...below] },
     { record: writable, stack: [writable.number, frozen.number, ...below] },
   ]);
+  await dropOriginal(steps, writable);
+}
+
+/** What stays is of no harm: its layer was not made of one archive, and the next one that is applied replaces it. */
+async function dropOriginal({ disk }: LayerSteps, { number }: LayerRecord): Promise<void> {
+  await disk.dropOriginal(number).catch(() => undefined);
 }
 
 /** Folds a committed layer into its only child, whose lock is held: see {@link LayerStore.merge}. */
@@ -56,6 +62,7 @@ export async function mergeLayer(steps: LayerSteps, name: LayerKey, child: Layer
     { record: merged, stack: [merged.number, ...below] },
   ]);
   await steps.discard(trash);
+  if (merged.number === record.number) await dropOriginal(steps, merged);
 }
 
 /** The layer that rests on a committed one. @throws NotFound; FailedPrecondition unless there is exactly one */

@@ -57,7 +57,7 @@ export class LayerSteps {
     return {
       ...record,
       ...{ name, kind: 'committed', labels: parseLabels(labels), limit: null },
-      ...{ createdAt: now, updatedAt: now, unsyncedBoot: sync ? null : this.bootId },
+      ...{ createdAt: now, updatedAt: now, unsyncedBoot: sync === false ? this.bootId : null },
     };
   }
 
@@ -77,7 +77,9 @@ export class LayerSteps {
       if (put.length === 0) return;
       try {
         await this.catalog.change({ put });
-        for (const record of put) await this.disk.writeManifest(manifestOf(record));
+        for (const record of put) {
+          await this.disk.writeManifest(manifestOf(record), { durable: record.kind === 'committed' });
+        }
       } catch (error) {
         // Somebody else records the same, or has changed one: what they left is in the catalog now.
         if (!(error instanceof Aborted)) throw error;

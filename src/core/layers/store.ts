@@ -11,6 +11,7 @@ import { labelsAfter, parseLabels } from './labels.ts';
 import type { LayerDisk, Stray } from './layer-disk.ts';
 import type {
   Applied,
+  ApplyWork,
   Archive,
   Cleaned,
   CommitOptions,
@@ -79,6 +80,14 @@ export class Layers implements LayerStore {
     const record = requireSound(this.#catalog, parseLayerKey(key));
     if (record.kind !== 'committed') return await this.#steps.mountsOf(record);
     throw new FailedPrecondition(`the layer ${show(key)} is committed; make a view of it to mount it`);
+  }
+
+  layerOf(mounts: readonly MountSource[]): LayerInfo | undefined {
+    const shown = this.#disk.shown(mounts);
+    const record = shown && this.#catalog.withNumber(shown[0]);
+    if (record === undefined) return undefined;
+    const isWhole = shown?.length === 1 || String(shown) === String(this.#catalog.stackOf(record));
+    return isWhole ? this.#info(record) : undefined;
   }
 
   commit(name: string, key: string, options: CommitOptions = {}): Promise<void> {
@@ -162,13 +171,17 @@ export class Layers implements LayerStore {
     return this.#cleaning;
   }
 
-  async apply(key: string, archive: Archive, work: LongWork = {}): Promise<Applied> {
+  async apply(key: string, archive: Archive, work: ApplyWork = {}): Promise<Applied> {
     const name = parseLayerKey(key);
     return await this.#locks.with(name, patienceMs, () => this.#contents.apply(name, archive, work));
   }
 
   async diff(base: string | null, key: string, work: LongWork = {}): Promise<AsyncIterable<Uint8Array>> {
     return await this.#contents.diff(parseBase(base), parseLayerKey(key), work);
+  }
+
+  async original(key: string, work: LongWork = {}): Promise<AsyncIterable<Uint8Array>> {
+    return await this.#contents.original(parseLayerKey(key), work);
   }
 
   async changes(base: string | null, key: string, work: LongWork = {}): Promise<readonly LayerChange[]> {
@@ -180,9 +193,14 @@ export class Layers implements LayerStore {
   }
 
   /** Brings to the disk what was left to a later {@link sync}. */
+  async syncLeft(): Promise<void> {
+    if (this.#catalog.all().some(({ unsyncedBoot }) => unsyncedBoot !== null)) await this.sync();
+  }
+
   async close(): Promise<void> {
     try {
-      if (this.#catalog.all().some(({ unsyncedBoot }) => unsyncedBoot !== null)) await this.sync();
+      await this.#cleaning?.catch(() => undefined);
+      await this.syncLeft();
     } finally {
       await this.#disk.close();
     }
@@ -234,8 +252,9 @@ export class Layers implements LayerStore {
       const usage = await this.#disk.seal(stack);
       const sealed = { ...this.#steps.committed(name, record, options), usage };
       // Before the manifest: it writes that of the active layer anew.
-      if (sealed.unsyncedBoot === null) await this.#steps.sync();
+      if ((options.sync ?? true) === true) await this.#steps.sync();
       await this.#disk.writeManifest(manifestOf(sealed));
+      options.signal?.throwIfAborted();
       return sealed;
     });
     await this.#steps.record({ delete: [record], put: [committed] }, [{ record: committed, stack }]);

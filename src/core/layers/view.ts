@@ -8,7 +8,26 @@ export interface LayerView extends LayerInfo {
   readonly store: string;
 }
 
-export interface LayerDetails extends LayerView {
+/** Who needs a layer, in the words of the engine that owns its store. */
+export interface LayerUser {
+  /** `lease`: work under way, or what a client of containerd keeps. */
+  readonly kind: 'container' | 'image' | 'build cache' | 'lease';
+  readonly name: string;
+}
+
+/** Users that may be many. */
+export interface LayerUsers {
+  readonly count: number;
+  /** The first ten. */
+  readonly first: readonly LayerUser[];
+}
+
+export interface ListedLayer extends LayerView {
+  /** Who needs it, or what rests on it; null when no engine owns the store, or the engine does not answer. */
+  readonly usedBy: LayerUsers | null;
+}
+
+export interface LayerDetails extends ListedLayer {
   /** Names of the layers beneath it, the nearest first. */
   readonly beneath: readonly string[];
   /** Names of the layers that rest on it directly. */
@@ -22,7 +41,9 @@ export type Share =
   /** Several topmost layers need it, and it is stored once. */
   | 'shared'
   /** Nobody can use it: removing it gives its space back. */
-  | 'damaged';
+  | 'damaged'
+  /** Nothing of the engine refers to it, or to what rests on it: the engine's collector removes it. */
+  | 'leaked';
 
 export interface LayerSpace {
   readonly name: string;
@@ -35,6 +56,10 @@ export interface LayerSpace {
   readonly share: Share;
   /** The topmost layers that need it, itself when nothing rests on it. */
   readonly neededBy: Needed;
+  /** Who stands on it directly; empty also when no engine says. */
+  readonly users: readonly LayerUser[];
+  /** Those of the layers above it, too; null when no engine says. */
+  readonly usedBy: LayerUsers | null;
 }
 
 /** Layers that may be many. */
@@ -62,6 +87,8 @@ export interface StoreSpace {
   readonly store: string;
   readonly driver: string;
   readonly root: string;
+  /** Why the engine that owns the store does not say who needs its layers; null when it does, or there is none. */
+  readonly engineSilence: string | null;
   /** Each below the one it rests on. */
   readonly layers: readonly LayerSpace[];
   readonly strays: readonly StrayView[];
@@ -72,7 +99,7 @@ export interface StoreSpace {
 export interface SpaceTotals {
   readonly own: number;
   readonly shared: number;
-  /** Of what was removed, what is unfinished, and damaged layers. */
+  /** Of what was removed, what is unfinished, and damaged and leaked layers. */
   readonly reclaimable: number;
   /** Of directories that the records do not know. */
   readonly orphaned: number;
@@ -82,8 +109,10 @@ export interface SpaceTotals {
   readonly unshared: number;
 }
 
-export interface Garbage extends StrayView {
+export interface Garbage extends Omit<StrayView, 'kind'> {
   readonly store: string;
+  /** `leaked`: a layer that the engine lets go. */
+  readonly kind: StrayView['kind'] | 'leaked';
 }
 
 export interface Collected {

@@ -1,6 +1,7 @@
 import type { LayerAbilities, LayerDisk, PlacedLayer, Stack, Stray } from '../../core/layers/layer-disk.ts';
 import type {
   Applied,
+  ApplyWork,
   Archive,
   LayerChange,
   LayerKind,
@@ -12,15 +13,18 @@ import type { LayerManifest } from '../../core/layers/record.ts';
 import { parseLayerManifest } from '../../core/layers/record.ts';
 import type { MountSource } from '../../core/mount.ts';
 import { type LayerNumber, type LayerStoreName, parseLayerNumber } from '../../core/names.ts';
-import type { Directory, Disk, Usage } from '../../core/ports.ts';
+import type { Directory, Disk, Durability, Usage } from '../../core/ports.ts';
 import { messageOf, NotFound } from '../../errors/errors.ts';
 import { step } from '../../lib/fault.ts';
-import type { Archiver } from './archive/archiver.ts';
+import type { Archiver, DiffStream, View } from './archive/archiver.ts';
 import { closeAll, closing, openComparison } from './comparison.ts';
 import { openDirectoryView } from './directory-view.ts';
 import { DiskSync } from './disk-sync.ts';
 import type { LayerDriver } from './driver.ts';
 import { type LayerStoreIdentity, markerFile, openRoot, requireIdentity } from './marker.ts';
+import { linkOriginal, openOriginal, originalOf } from './original.ts';
+import { SharedSync } from './shared-sync.ts';
+import { shownLayers } from './shown.ts';
 import { moveToTrash, type Trashed, trashIn } from './trash.ts';
 import { Uses } from './uses.ts';
 
@@ -37,8 +41,9 @@ export interface LayerDirectoryParts {
 }
 
 /**
- * A directory that holds the layers of one store, whatever its driver: `<root>/NUMBER/` with `layer.json`, `digests`
- * and the driver's files; `new-NUMBER` while it is made; `trash/`. Only the last two kinds of names are ever deleted.
+ * A directory that holds the layers of one store, whatever its driver: `<root>/NUMBER/` with `layer.json`, `digests`,
+ * perhaps `original`, and the driver's files; `new-NUMBER` while it is made; `trash/`. Only the last two kinds of
+ * names are ever deleted.
  *
  * Once data could not be brought to the disk, `sync` fails until the directory is opened anew ({@link DiskSync}).
  */
@@ -49,6 +54,7 @@ export class LayerDirectory implements LayerDisk {
   readonly #parts: LayerDirectoryParts;
   readonly #driver: LayerDriver;
   readonly #sync: DiskSync;
+  readonly #entries = new SharedSync(() => this.#within(root => root.sync()));
   readonly #uses = new Uses();
   #verifiedMarker: string | undefined;
 
@@ -63,12 +69,14 @@ export class LayerDirectory implements LayerDisk {
 
   draft([number, ...below]: Stack, manifest: LayerManifest): Promise<void> {
     return this.#using(below, async root => {
-      await this.#makeDraft(root, number);
+      // What is made here reaches the disk by one sync: of several drafts that are made at one time, too.
+      await this.#makeDraft(root, number, { durable: false });
       const kind = manifest.kind === 'view' ? 'view' : 'active';
       await step('layer.make', () =>
         this.#driver.make(this.#draftPath(number), stackOf(below), { kind, limit: manifest.limit }),
       );
-      await this.#writeManifest(root, draftOf(number), manifest);
+      await this.#writeManifest(root, draftOf(number), manifest, { durable: false });
+      await this.#entries.run();
     });
   }
 
@@ -97,6 +105,10 @@ export class LayerDirectory implements LayerDisk {
     return this.#within(() => this.#driver.mounts(stack, kind));
   }
 
+  shown(mounts: readonly MountSource[]): Stack | undefined {
+    return shownLayers(this.root, mounts);
+  }
+
   seal(stack: Stack): Promise<Usage> {
     return this.#using(stack, async () => {
       await step('layer.seal', () => this.#driver.seal(stack));
@@ -111,7 +123,11 @@ export class LayerDirectory implements LayerDisk {
   freeze(stack: Stack, next: LayerNumber, limit: Limit | null): Promise<'frozen' | 'writable'> {
     return this.#using(stack, async root => {
       await this.#makeDraft(root, next);
-      return await step('layer.freeze', () => this.#driver.freeze(stack, this.#draftPath(next), limit));
+      return await step('layer.freeze', async () => {
+        const made = await this.#driver.freeze(stack, this.#draftPath(next), limit);
+        if (made === 'frozen') await linkOriginal(`${this.root}/${stack[0]}`, this.#draftPath(next));
+        return made;
+      });
     });
   }
 
@@ -124,11 +140,11 @@ export class LayerDirectory implements LayerDisk {
     });
   }
 
-  writeManifest(manifest: LayerManifest): Promise<void> {
+  writeManifest(manifest: LayerManifest, options?: Durability): Promise<void> {
     return this.#within(async root => {
       const { number } = manifest;
       const isPlaced = await root.exists(String(number));
-      await this.#writeManifest(root, isPlaced ? String(number) : draftOf(number), manifest);
+      await this.#writeManifest(root, isPlaced ? String(number) : draftOf(number), manifest, options);
     });
   }
 
@@ -188,7 +204,7 @@ export class LayerDirectory implements LayerDisk {
     });
   }
 
-  apply(stack: Stack, archive: Archive, work: LongWork): Promise<Applied> {
+  apply(stack: Stack, archive: Archive, work: ApplyWork): Promise<Applied> {
     return this.#using(stack, async () => {
       const tree = await this.#driver.open(stack);
       return await closing([tree], () =>
@@ -197,24 +213,24 @@ export class LayerDirectory implements LayerDisk {
     });
   }
 
-  async diff(before: Stack | null, after: Stack, work: LongWork): Promise<AsyncIterable<Uint8Array>> {
-    const end = this.#uses.begin([...(before ?? []), ...after]);
-    try {
-      return await this.#within(async () => {
-        const { comparison, open } = await openComparison(this.#driver, before, after);
-        try {
-          const { bytes, ended } = this.#parts.archiver.diff(comparison, work);
-          void ended.then(() => closeAll(open)).then(end, end);
-          return bytes;
-        } catch (error) {
-          await closeAll(open);
-          throw error;
-        }
-      });
-    } catch (error) {
-      end();
-      throw error;
-    }
+  original(stack: Stack, diffId: string, work: LongWork): Promise<AsyncIterable<Uint8Array>> {
+    return this.#streaming(stack, async () => {
+      const tree = await this.#driver.open(stack);
+      const original = await openOriginal(tree);
+      const start = () => this.#parts.archiver.original({ tree, original }, diffId, work);
+      return { open: [original, tree], start };
+    });
+  }
+
+  dropOriginal(number: LayerNumber): Promise<void> {
+    return this.#within(root => step('layer.drop-original', () => root.removeTree(originalOf(number))));
+  }
+
+  diff(before: Stack | null, after: Stack, work: LongWork): Promise<AsyncIterable<Uint8Array>> {
+    return this.#streaming([...(before ?? []), ...after], async () => {
+      const { comparison, open } = await openComparison(this.#driver, before, after);
+      return { open, start: () => this.#parts.archiver.diff(comparison, work) };
+    });
   }
 
   changes(before: Stack | null, after: Stack, work: LongWork): Promise<readonly LayerChange[]> {
@@ -256,6 +272,30 @@ export class LayerDirectory implements LayerDisk {
     }
   }
 
+  /** As `#using`, until the archive is written; what was opened for it is closed then. */
+  async #streaming(
+    numbers: readonly LayerNumber[],
+    prepare: () => Promise<{ readonly open: readonly View[]; start(): DiffStream }>,
+  ): Promise<AsyncIterable<Uint8Array>> {
+    const end = this.#uses.begin(numbers);
+    try {
+      return await this.#within(async () => {
+        const { open, start } = await prepare();
+        try {
+          const { bytes, ended } = start();
+          void ended.then(() => closeAll(open)).then(end, end);
+          return bytes;
+        } catch (error) {
+          await closeAll(open);
+          throw error;
+        }
+      });
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
+
   /** Opens the root for one operation, as pools do: what is kept open keeps a disk from being unmounted. */
   async #within<T>(act: (root: Directory) => Promise<T>): Promise<T> {
     const { name, disk, identity } = this.#parts;
@@ -277,7 +317,8 @@ export class LayerDirectory implements LayerDisk {
       if (!(await root.exists(draftOf(number)))) {
         throw new NotFound(`its directory ${this.root}/${number} is missing`);
       }
-      await step('layer.place', () => root.rename(draftOf(number), String(number)));
+      // Not durable: whenever it is lost, the next start does it again.
+      await step('layer.place', () => root.rename(draftOf(number), String(number), { durable: false }));
     }
     await step('layer.placed', () => this.#driver.placed(stack, kind));
   }
@@ -300,18 +341,23 @@ export class LayerDirectory implements LayerDisk {
     }
   }
 
-  async #makeDraft(root: Directory, number: LayerNumber): Promise<void> {
+  async #makeDraft(root: Directory, number: LayerNumber, options: Durability = {}): Promise<void> {
     if (await root.exists(draftOf(number))) await this.#delete(draftOf(number));
-    await step('layer.draft', () => root.makeDirectory(draftOf(number), { mode: 0o700 }));
+    await step('layer.draft', () => root.makeDirectory(draftOf(number), { mode: 0o700, ...options }));
   }
 
   #draftPath(number: LayerNumber): string {
     return `${this.root}/${draftOf(number)}`;
   }
 
-  async #writeManifest(root: Directory, directory: string, manifest: LayerManifest): Promise<void> {
+  async #writeManifest(
+    root: Directory,
+    directory: string,
+    manifest: LayerManifest,
+    options?: Durability,
+  ): Promise<void> {
     const text = `${JSON.stringify(manifest, null, 2)}\n`;
-    await step('layer.manifest', () => root.writeFile(`${directory}/layer.json`, text));
+    await step('layer.manifest', () => root.writeFile(`${directory}/layer.json`, text, options));
   }
 
   async #delete(path: string): Promise<void> {

@@ -9,8 +9,8 @@ import type { OpenTree, View } from './archive/archiver.ts';
  * How one kernel facility keeps a stack of layers. `LayerDirectory` does what all have in common: drafts, manifests,
  * the trash, archives.
  *
- * Layer 7 of a store is the directory `ROOT/7`. In it are `layer.json`, `digests` and what the driver makes. A
- * driver writes only into the directories that it is handed, and to `ROOT/l`.
+ * Layer 7 of a store is the directory `ROOT/7`. In it are `layer.json`, `digests`, perhaps `original`, and what the
+ * driver makes. A driver writes only into the directories that it is handed, and to `ROOT/l`.
  */
 export interface LayerDriver {
   readonly name: string;

@@ -53,7 +53,11 @@ export class FakeMounter implements Mounter {
   async mount(mount: Mount): Promise<void> {
     this.#failWhenAsked('mount');
     const there = this.#at(mount.target);
-    const wanted = asShown(mount);
+    const shown = asShown(mount);
+    const wanted =
+      there !== undefined && shown.source === mount.target
+        ? { ...there, ...shown, source: there.source }
+        : shown;
     if (there === undefined) {
       this.#add(process.pid, wanted);
       this.actions.push({ mount });

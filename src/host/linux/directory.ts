@@ -1,9 +1,9 @@
 import { closeSync, constants, type Stats } from 'node:fs';
 import { chmod, chown, lstat, mkdir, open, readdir, rename, rmdir, stat, statfs } from 'node:fs/promises';
-import type { Attributes, Directory, DirectoryOptions, Usage } from '../../core/ports.ts';
+import type { Attributes, Directory, DirectoryOptions, Durability, Usage } from '../../core/ports.ts';
 import { AlreadyExists, NotFound } from '../../errors/errors.ts';
 import { errorCode, fromErrno, fromNodeError } from '../../errors/from-errno.ts';
-import { syncDirectory, syncDirectoryAt, writeDurably } from './durable-file.ts';
+import { syncDirectory, syncDirectoryAt, writeWhole } from './durable-file.ts';
 import { removeTree } from './remove-tree.ts';
 import { descriptorPath, O_PATH, type Root, withOpen, withParent } from './safe-path.ts';
 import { FS_IMMUTABLE_FL, inodeFlags, must, renameNew, setInodeFlags } from './system-calls.ts';
@@ -78,22 +78,27 @@ export class LinuxDirectory implements Directory {
     );
   }
 
-  writeFile(path: string, text: string): Promise<void> {
+  writeFile(path: string, text: string, { durable = true }: Durability = {}): Promise<void> {
     return this.#do('write', path, () =>
-      withParent(this.#root, path, (parent, name) => writeDurably(parent, name, text)),
+      withParent(this.#root, path, (parent, name) => writeWhole(parent, name, text, { durable })),
     );
   }
 
-  rename(from: string, to: string): Promise<void> {
+  rename(from: string, to: string, { durable = true }: Durability = {}): Promise<void> {
     return this.#do(`move to ${to} the file`, from, () =>
       withParent(this.#root, from, (fromParent, fromName) =>
         withParent(this.#root, to, async (toParent, toName) => {
           await moveNew(fromParent, fromName, toParent, toName);
+          if (!durable) return;
           await syncDirectory(toParent);
           if (fromParent !== toParent) await syncDirectory(fromParent);
         }),
       ),
     );
+  }
+
+  sync(): Promise<void> {
+    return this.#do('sync', '.', () => withOpen(this.#root, '.', readDirectory, syncDirectory));
   }
 
   exists(path: string): Promise<boolean> {

@@ -10,15 +10,20 @@ const fsync = promisify(fsyncCallback);
 /**
  * Puts a whole file in place: written beside it, brought to the disk, moved over it, and the directory brought
  * to the disk as well, without which the move may be lost (fsync(2)). What a crash leaves is named `new-*`.
- * @param directory the opened directory
+ * @param directory the opened directory @param options without `durable` a power cut may leave it empty
  */
-export async function writeDurably(directory: number, name: string, text: string): Promise<void> {
+export async function writeWhole(
+  directory: number,
+  name: string,
+  text: string,
+  { durable }: { readonly durable: boolean },
+): Promise<void> {
   const temporary = descriptorPath(directory, `new-${randomBytes(8).toString('hex')}`);
   try {
     const file = await open(temporary, 'wx', 0o600);
     try {
       await file.writeFile(text);
-      await file.sync();
+      if (durable) await file.sync();
     } finally {
       await file.close();
     }
@@ -27,7 +32,7 @@ export async function writeDurably(directory: number, name: string, text: string
     await rm(temporary, { force: true });
     throw error;
   }
-  await fsync(directory);
+  if (durable) await fsync(directory);
 }
 
 /** Brings a directory's entries, or a directory itself, to the disk. */

@@ -1,7 +1,22 @@
 import type Dockerode from 'dockerode';
+import type { EngineStorage } from '../../core/engine-setup/host.ts';
 import type { Engine, EngineContainer, EngineVolume } from '../../core/ports.ts';
 import { InvalidArgument, messageOf, Unavailable } from '../../errors/errors.ts';
 import { errorCode } from '../../errors/from-errno.ts';
+
+/** A container or an image, with what its storage driver tells of its topmost layer. */
+export interface EngineGraph {
+  readonly kind: 'container' | 'image';
+  readonly names: readonly string[];
+  readonly data: Readonly<Record<string, unknown>> | null;
+}
+
+interface DockerInfo {
+  readonly ServerVersion: string;
+  readonly Driver: string;
+  readonly DriverStatus?: readonly (readonly [string, string])[] | null;
+  readonly Containerd?: { readonly Address?: string };
+}
 
 /** The Docker Engine API, at an address such as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`. */
 export class DockerEngine implements Engine {
@@ -35,6 +50,49 @@ export class DockerEngine implements Engine {
   async version(): Promise<string> {
     const version = await this.#ask(docker => docker.version());
     return `Docker Engine ${version.Version}`;
+  }
+
+  /** What it stores images and containers on. @throws Unavailable */
+  async storage(): Promise<EngineStorage> {
+    const info = (await this.#ask(docker => docker.info())) as DockerInfo;
+    const status = Object.fromEntries(info.DriverStatus ?? []);
+    return {
+      version: info.ServerVersion,
+      driver: info.Driver,
+      // moby, daemon/containerd/service.go: only images kept in containerd have it.
+      isSnapshotter: status['driver-type'] === 'io.containerd.snapshotter.v1',
+      containerd: info.Containerd?.Address,
+    };
+  }
+
+  /** Names of all containers by their ids. @throws Unavailable */
+  async containerNames(): Promise<ReadonlyMap<string, string>> {
+    const containers = await this.#ask((docker, abortSignal) =>
+      docker.listContainers({ all: true, abortSignal }),
+    );
+    return new Map(containers.map(container => [container.Id, toContainer(container).name]));
+  }
+
+  /** What each container and image says of its storage (`docker inspect`, GraphDriver). @throws Unavailable */
+  async graphs(): Promise<readonly EngineGraph[]> {
+    return this.#ask(async (docker, abortSignal) => {
+      const [containers, images] = await Promise.all([
+        docker.listContainers({ all: true, abortSignal }),
+        docker.listImages({ abortSignal }),
+      ]);
+      const found: EngineGraph[] = [];
+      for (const container of containers) {
+        const { GraphDriver } = await docker.getContainer(container.Id).inspect({ abortSignal });
+        found.push({ kind: 'container', names: [toContainer(container).name], data: GraphDriver.Data });
+      }
+      for (const { Id, RepoTags } of images) {
+        const { GraphDriver } = await docker.getImage(Id).inspect();
+        const tags = (RepoTags ?? []).filter(tag => tag !== '<none>:<none>');
+        const names = tags.length > 0 ? tags : [Id.replace(/^sha256:/, '').slice(0, 12)];
+        found.push({ kind: 'image', names, data: GraphDriver.Data });
+      }
+      return found;
+    });
   }
 
   async #ask<const T>(question: (docker: Dockerode, signal: AbortSignal) => Promise<T>): Promise<T> {

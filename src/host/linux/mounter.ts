@@ -10,6 +10,7 @@ import {
   type FileIdentity,
   identify,
   isReadonly,
+  MNT_DETACH,
   MS_BIND,
   MS_RDONLY,
   MS_REMOUNT,
@@ -71,9 +72,9 @@ export class LinuxMounter implements Mounter {
     }
   }
 
-  async unmount(target: string): Promise<void> {
+  async unmount(target: string, { detach = false }: { readonly detach?: boolean } = {}): Promise<void> {
     for (;;) {
-      const { errno } = await unmountSystemCall(target);
+      const { errno } = await unmountSystemCall(target, detach ? MNT_DETACH : 0);
       if (errno === EINVAL || errno === ENOENT) return;
       if (errno !== 0) throw fromErrno(errno, `unmount ${target}`);
     }

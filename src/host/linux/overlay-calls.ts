@@ -107,11 +107,17 @@ export async function attach(mount: number, target: string): Promise<void> {
 
 /** Mounts an overlay with mount(2). @throws FailedPrecondition when the options take more than a page */
 export async function mountOverlayAt(options: readonly string[], target: string): Promise<void> {
-  const data = options.join(',');
+  const words = options.map(quoted);
+  const data = words.join(',');
   if (Buffer.byteLength(data) > maxOptions) {
     throw new FailedPrecondition(
       `cannot mount an overlay on ${target}: ${Buffer.byteLength(data)} bytes of options are more than this kernel takes; use Linux 6.8 or newer, or merge some layers`,
     );
   }
-  await mountFileSystem('overlay', target, 'overlay', options);
+  await mountFileSystem('overlay', target, 'overlay', words);
+}
+
+/** The kernel takes the quotes off an SELinux context, which may hold commas, in mount(2) alone. */
+function quoted(option: string): string {
+  return option.startsWith('context=') ? option.replace(/=(.*)$/s, '="$1"') : option;
 }

@@ -53,10 +53,12 @@ export function mount(source: string, target: string, flags: number): Promise<An
   return call(cMount, cString(source), cString(target), null, flags, null);
 }
 
+export const MNT_DETACH = 2;
+
 /** umount2(2) with UMOUNT_NOFOLLOW. */
-export function unmount(target: string): Promise<Answer> {
+export function unmount(target: string, flags = 0): Promise<Answer> {
   const UMOUNT_NOFOLLOW = 8;
-  return call(cUmount2, cString(target), UMOUNT_NOFOLLOW);
+  return call(cUmount2, cString(target), flags | UMOUNT_NOFOLLOW);
 }
 
 const SYS_openat2 = 437;

@@ -58,6 +58,11 @@ export function layerRouter({ layers, importer }: LayerParts): Router {
     const work = { signal: whenClosed(response) };
     await sendArchive(response, await layer.store.diff(base, layer.info.name, work));
   });
+  router.get('/v1/layers/:name/original', async (request, response) => {
+    const { store, info } = await found(request);
+    const work = { signal: whenClosed(response) };
+    await sendArchive(response, await store.original(info.name, work));
+  });
   return router;
 }
 

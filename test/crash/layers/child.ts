@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, (args: readonly unknown[]) => Promise<un
   rebuild: ([place]) => rebuildRealStore(place as StorePlace),
   mount: ([mount]) => new LinuxMounter().mount(mount as Parameters<LinuxMounter['mount']>[0]),
   walk: () => collect(store().walk()),
+  original: async ([name]) => (await collect(await store().original(String(name)))).length,
 };
 
 function store(): LayerStore {

@@ -38,6 +38,8 @@ export interface RemoteStore
     | 'verify'
   > {
   walk(): Promise<readonly LayerInfo[]>;
+  /** @returns of how many pieces it is */
+  original(name: string): Promise<number>;
   strays(): ReturnType<Layers['strays']>;
   /** @returns what it wrote to the log */
   open(place: StorePlace): Promise<readonly string[]>;

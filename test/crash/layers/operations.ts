@@ -110,7 +110,7 @@ const freezeSteps = ['layer.draft', 'layer.freeze', 'layer.manifest', 'layer.syn
 const freeze: Operation = {
   prepare: makeWritten,
   act: ({ store }) => store.freeze('key', 'frozen'),
-  steps: [...freezeSteps, 'layer.place', 'layer.placed'],
+  steps: [...freezeSteps, 'layer.place', 'layer.placed', 'layer.drop-original'],
 };
 
 const freezeLimited: Operation = { ...freeze, prepare: makeLimited };
@@ -192,7 +192,7 @@ async function archiveIn(world: LayerCrashWorld): Promise<string> {
 
 const apply: Operation = {
   prepare: makeActive,
-  act: async world => world.store.apply('key', { path: await archiveIn(world) }),
+  act: async world => world.store.apply('key', { path: await archiveIn(world) }, { keepOriginal: true }),
   async repeat(world) {
     const { damage } = await world.store.stat('key');
     if (damage !== null) {
@@ -202,7 +202,10 @@ const apply: Operation = {
     await apply.act(world);
   },
   leavesHalf: true,
-  steps: ['layer.record', 'layer.apply', 'layer.digests'],
+  async check({ store }) {
+    if ((await store.original('key')) === 0) throw new Error('nothing of the archive is given back');
+  },
+  steps: ['layer.record', 'layer.apply', 'layer.original', 'layer.digests'],
 };
 
 /** Reads, and records digests of what has none yet. */
@@ -392,14 +395,14 @@ export const operationsOf: Readonly<Record<string, Readonly<Record<string, Opera
     'prepare with the first limit': prepareFirstLimited,
     'commit of a limited layer': at(commitLimited, 'layer.record', 'layer.make-readonly', 'layer.end-limit'),
     freeze: at(freeze, 'layer.freeze', 'layer.snapshot', 'layer.manifest', 'layer.record', 'layer.place'),
-    merge: at(merge, 'layer.merge', 'layer.delete', 'layer.record', 'layer.discard'),
+    merge: at(merge, 'layer.merge', 'layer.delete', 'layer.record', 'layer.drop-original', 'layer.discard'),
     cleanup: at(cleanup, 'layer.delete', 'layer.destroy-subvolume'),
     'state rebuild': at(rebuild, 'layer.record'),
   },
   copy: {
     prepare: at(prepare, 'layer.copy', 'layer.record'),
     freeze: at(freeze, 'layer.copy', 'layer.manifest', 'layer.record', 'layer.place'),
-    merge: at(merge, 'layer.merge', 'layer.record', 'layer.discard'),
+    merge: at(merge, 'layer.merge', 'layer.record', 'layer.drop-original', 'layer.discard'),
   },
   'fuse-overlayfs': {
     commit: at(commit, 'fuse.settle', 'layer.record', 'overlay.drop-work'),

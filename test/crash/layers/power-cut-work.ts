@@ -28,7 +28,7 @@ export function perform(store: LayerStore, work: Work, archives: readonly string
     case 'prepare':
       return store.prepare(work.key, work.parent === null ? {} : { parent: work.parent });
     case 'apply':
-      return store.apply(work.key, { path: archives[work.archive] ?? '' });
+      return store.apply(work.key, { path: archives[work.archive] ?? '' }, { keepOriginal: true });
     case 'commit':
       return store.commit(work.name, work.key, { sync: work.sync });
     case 'freeze':

@@ -101,6 +101,15 @@ describe('varve layer and a running daemon', function () {
     await layer('rm', 'again');
   });
 
+  it('exports the very archive that was imported, so that it has the same name again', async () => {
+    const digestOf = async (command: string) => (await must('sh', ['-ec', command])).stdout.split(' ')[0];
+    await layer('export', 'shop', '--original', '-o', path('original.tar'));
+    expect(await digestOf(`sha256sum ${path('original.tar')}`)).to.equal(
+      await digestOf(`gzip -dc ${path('shop.tar')} | sha256sum`),
+    );
+    expect(await failed(2, 'export', 'shop', '--original', '--base', '')).to.include('--original');
+  });
+
   it('lists what differs, with the sizes of files', async () => {
     type Change = { path: string; kind: string; bytes: number };
     const changes = await json<Change[]>('changes', 'shop');

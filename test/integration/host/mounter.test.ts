@@ -59,15 +59,18 @@ describe('LinuxMounter', () => {
     expect((await mounter.table()).filter(entry => entry.mountPoint === target)).to.deep.equal([]);
   });
 
-  it('refuses to unmount what a process has open', async () => {
+  it('refuses to unmount what a process has open, unless it is told to detach it', async () => {
     await mount();
     const file = await open(`${target}/file`, 'w');
     try {
       expect(await rejection(mounter.unmount(target))).to.be.instanceOf(FailedPrecondition);
+      await mounter.unmount(target, { detach: true });
+      expect((await mounter.table()).filter(entry => entry.mountPoint === target)).to.deep.equal([]);
+      await file.writeFile('still open');
     } finally {
       await file.close();
     }
-    await mounter.unmount(target);
+    await mounter.unmount(target, { detach: true });
   });
 
   it('lets a mount through to a namespace that shares it, and does not count the copy as a user', async () => {

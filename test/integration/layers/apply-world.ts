@@ -12,70 +12,14 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Applied, Archive, LongWork } from '../../../src/core/layers/layer-store.ts';
+import type { Applied, ApplyWork, Archive } from '../../../src/core/layers/layer-store.ts';
 import type { OpenTree, TreeForm } from '../../../src/drivers/layers/archive/archiver.ts';
 import type { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
 import { lstatat } from '../../../src/host/linux/file-status.ts';
 import { getXattr, listXattrs } from '../../../src/host/linux/xattr-calls.ts';
-import { noBytes, noDevice, noXattrs, type TarEntry } from '../../../src/tar/entry.ts';
-import { TarWriter } from '../../../src/tar/writer.ts';
+import { type Entry, tarOf } from '../../support/tar-entries.ts';
 
-/** An entry with what is not said as in `defaults`. Paths and targets are latin1 text. */
-export type Entry = Partial<Omit<TarEntry, 'path' | 'linkPath' | 'xattrs'>> & {
-  readonly path: string;
-  readonly link?: string;
-  readonly content?: string | Buffer;
-  readonly xattrs?: Readonly<Record<string, string>>;
-};
-
-export const file = (path: string, content: string | Buffer = '', more: Partial<Entry> = {}): Entry => ({
-  ...more,
-  path,
-  type: 'file',
-  content,
-});
-export const directory = (path: string, more: Partial<Entry> = {}): Entry => ({
-  mode: 0o755,
-  ...more,
-  path,
-  type: 'directory',
-});
-export const symlink = (path: string, link: string, more: Partial<Entry> = {}): Entry => ({
-  ...more,
-  path,
-  link,
-  type: 'symlink',
-});
-export const hardlink = (path: string, link: string): Entry => ({ path, link, type: 'hardlink' });
-
-export function tarOf(entries: readonly Entry[]): Buffer {
-  const chunks: Buffer[] = [];
-  const writer = new TarWriter({ write: bytes => void chunks.push(Buffer.from(bytes)) });
-  for (const { path, link, content, xattrs, ...entry } of entries) {
-    const data = Buffer.from(content ?? '');
-    writer.entry({
-      ...{
-        type: 'file',
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        mtime: { seconds: 1_000_000_000, nanoseconds: 5 },
-        device: noDevice,
-      },
-      ...entry,
-      path: Buffer.from(path, 'latin1'),
-      linkPath: link === undefined ? noBytes : Buffer.from(link, 'latin1'),
-      size: data.length,
-      xattrs:
-        xattrs === undefined
-          ? noXattrs
-          : new Map(Object.entries(xattrs).map(([name, value]) => [name, Buffer.from(value, 'latin1')])),
-    });
-    if (data.length > 0) writer.content(data);
-  }
-  writer.finish();
-  return Buffer.concat(chunks);
-}
+export { directory, type Entry, file, hardlink, symlink, tarOf } from '../../support/tar-entries.ts';
 
 export async function* stream(...chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
   yield* chunks;
@@ -117,9 +61,16 @@ export class Layer {
     return await this.applyArchive(stream(tarOf(entries)));
   }
 
-  async applyArchive(archive: Archive, work: LongWork = {}): Promise<Applied> {
-    const below = this.#hasBelow ? this.#open(this.path('below'), forms.whole, null) : null;
-    return await this.#archiver.apply(this.#open(this.root, forms[this.#form], below), archive, work);
+  async applyArchive(archive: Archive, work: ApplyWork = {}): Promise<Applied> {
+    return await this.#archiver.apply(this.#openTree(), archive, work);
+  }
+
+  /** The archive that was applied, as it is given back. @param diffId its digest */
+  original(diffId: string): AsyncIterable<Uint8Array> {
+    const fd = openSync(this.path('original'), 'r');
+    this.#fds.push(fd);
+    const original = { fd, close: async () => undefined };
+    return this.#archiver.original({ tree: this.#openTree(), original }, diffId, {}).bytes;
   }
 
   /** A look at it as a container has it, for the time of `look`. */
@@ -170,6 +121,11 @@ export class Layer {
   dispose(): void {
     this.close();
     rmSync(this.root, { recursive: true });
+  }
+
+  #openTree(): OpenTree {
+    const below = this.#hasBelow ? this.#open(this.path('below'), forms.whole, null) : null;
+    return this.#open(this.root, forms[this.#form], below);
   }
 
   #open(place: string, form: TreeForm, below: OpenTree | null): OpenTree {

@@ -143,11 +143,11 @@ async function inContainerd(
   layers: readonly string[],
 ): Promise<ReadonlyMap<string, WholeEntry>> {
   const name = 'docker.io/varve/differential:1';
-  const { path } = await makeImageArchive(join(scratch, 'image.tar'), name, layers);
+  const image = await makeImageArchive(join(scratch, 'image.tar'), name, layers);
   const containerd = await TestContainerd.start();
   try {
-    await containerd.ctr('images', 'import', path);
-    return await containerd.mounting(name, readWholeTree);
+    await containerd.ctr('images', 'import', image.path);
+    return await containerd.mounting(image, readWholeTree);
   } finally {
     await containerd.stop();
   }

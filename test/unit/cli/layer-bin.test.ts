@@ -72,7 +72,7 @@ describe('varve layer', () => {
 
   it('ls shows a table, names, JSON and YAML, of all or of those that a filter lets through', async () => {
     expect(await done('ls')).to.match(
-      /^NAME +STORE +KIND +PARENT +OWN +CREATED +HEALTH\nbase +default +committed +- +2\.0 KiB .* ago +ok\n/,
+      /^NAME +STORE +KIND +PARENT +OWN +USED BY +CREATED +HEALTH\nbase +default +committed +- +2\.0 KiB +- .* ago +ok\n/,
     );
     expect(await done('ls', '-q', '--store', 'default')).to.equal('base\napp\nc 1\n');
     const active = JSON.parse(await done('ls', '--filter', 'kind==active', '--format', 'json')) as object[];
@@ -162,6 +162,12 @@ describe('varve layer', () => {
         .and.to.match(/^base +content differs +\/etc\/passwd$/m);
     });
 
+    it('prints no table when nothing could be verified', async () => {
+      const { code, stdout } = await layer('verify', 'nope');
+      expect({ code, stdout }).to.deep.equal({ code: 3, stdout: '' });
+      expect((await layer('verify', 'nope', '--format', 'json')).stdout).to.equal('[]\n');
+    });
+
     it('goes on after one that cannot be verified', async () => {
       const { code, stdout, stderr } = await layer('verify', 'c 1', 'app');
       expect(code).to.equal(4);
@@ -226,6 +232,13 @@ describe('varve layer', () => {
         [null, 'app'],
       ]);
       expect(files()).to.deep.equal(['app.tar']);
+    });
+
+    it('writes the archive that the layer was imported from', async () => {
+      expect(await done('export', 'app', '--original', '-o', path('app.tar'))).to.equal('');
+      expect(readFileSync(path('app.tar'), 'utf8')).to.equal('original');
+      expect(store.compared).to.deep.equal([]);
+      expect(await failed(2, 'export', 'app', '--original', '--base', 'base')).to.include("'--base <layer>'");
     });
 
     it('that fails in the middle leaves the file that was there, and no other', async () => {

@@ -13,7 +13,7 @@ function spaceWith(...layers: readonly Given[]): StoreSpace {
   const store = new FakeLayerStore('/var/lib/varve/layers/default');
   for (const [name, parent, info] of layers) store.add(name, { parent, ...info });
   const attributed = attribute([...store.infos.values()].map(info => ({ info, usage: info.usage })));
-  const rest = { store: 'default', driver: 'overlay', root: store.root, strays: [] };
+  const rest = { store: 'default', driver: 'overlay', root: store.root, engineSilence: null, strays: [] };
   return { ...rest, layers: attributed, totals: totalsOf(attributed, []) };
 }
 

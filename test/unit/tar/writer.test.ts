@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { expect } from 'chai';
 import { Aborted, InvalidArgument } from '../../../src/errors/errors.ts';
 import type { TarEntry } from '../../../src/tar/entry.ts';
@@ -198,5 +199,33 @@ describe('content', () => {
     const one = writer();
     one.entry(entryOf('a', { size: 5 }));
     expect(() => one.content(Buffer.alloc(6))).to.throw(Aborted, message);
+  });
+});
+
+describe('what was written once', () => {
+  // Docker asks for the layer of a built image again whenever the image is pushed or saved, and compares the digest.
+  it('is written so for ever', () => {
+    const xattrs = new Map([
+      ['user.b', Buffer.from('\xff\0', 'latin1')],
+      ['user.a', Buffer.alloc(0)],
+    ]);
+    const mtime = { seconds: -2, nanoseconds: 500_000_000 };
+    const archive = writeAll([
+      { entry: entryOf('d', { type: 'directory', mode: 0o1777, xattrs }), data: Buffer.alloc(0) },
+      { entry: entryOf('d/file', { size: 5, mtime, uid: 4_000_000_000 }), data: Buffer.from('hello') },
+      { entry: entryOf(`d/${'long'.repeat(60)}`, { size: 0 }), data: Buffer.alloc(0) },
+      {
+        entry: entryOf('l', { type: 'symlink', linkPath: Buffer.from('t'.repeat(120)) }),
+        data: Buffer.alloc(0),
+      },
+      { entry: entryOf('h', { type: 'hardlink', linkPath: Buffer.from('d/file') }), data: Buffer.alloc(0) },
+      {
+        entry: entryOf('c', { type: 'character', device: { major: 5, minor: 70_000 } }),
+        data: Buffer.alloc(0),
+      },
+    ]);
+    expect(createHash('sha256').update(archive).digest('hex')).to.equal(
+      '58f5fdb5ffe0acf192ea43c7ceed37b3040cf73b04848a2243b430d58e99eaa6',
+    );
   });
 });

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { formatBytes } from '../../../core/quantity.ts';
 import { InvalidArgument } from '../../../errors/errors.ts';
 import { connect } from '../../connect.ts';
@@ -11,6 +11,7 @@ import { layerArgument, type StoreOptions, storeOption } from './options.ts';
 
 interface ExportOptions extends StoreOptions {
   readonly base?: string;
+  readonly original?: true;
   readonly output?: string;
 }
 
@@ -24,13 +25,22 @@ export function exportCommand(layer: Command): void {
     .argument('<layer>', layerArgument)
     .option('-o, --output <file>', 'the file to write (default: the standard output)')
     .option('--base <layer>', 'compare with this layer; with "" write everything (default: its parent)')
+    .addOption(
+      new Option(
+        '--original',
+        'write the archive that the layer was imported from, to the byte, uncompressed',
+      ).conflicts('base'),
+    )
     .addOption(storeOption())
-    .action(async (name: string, { store, base, output }: ExportOptions, self: Command) => {
+    .action(async (name: string, options: ExportOptions, self: Command) => {
+      const { store, base, original, output } = options;
       if (output === undefined && process.stdout.isTTY) {
         throw new InvalidArgument('an archive is nothing to read on a terminal; name a file with -o');
       }
       const { layers } = await connect(self);
-      const pieces = await layers.export(name, { store, base });
+      const pieces = original
+        ? await layers.original(name, { store })
+        : await layers.export(name, { store, base });
       if (output === undefined) return toStandardOutput(pieces);
       const totalBytes = base === undefined ? await expectedBytes() : 0;
       await withProgress(`Exporting to ${output}`, report =>
@@ -46,6 +56,7 @@ export function exportCommand(layer: Command): void {
       ['varve layer export app -o app.tar', 'what it adds to its parent, for `varve layer import` elsewhere'],
       ['varve layer export app --base "" -o rootfs.tar', 'everything that a container would see'],
       ['varve layer export app | zstd > app.tar.zst', 'compressed'],
+      ['varve layer export app --original | sha256sum', 'what was imported; its digest is the DiffID'],
     ],
     exitCodes: ['ok', 'usage', 'notFound', 'conflict', 'unavailable', 'internal'],
   });

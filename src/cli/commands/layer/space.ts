@@ -37,7 +37,7 @@ export function garbageCommand(layer: Command): void {
   const command = layer
     .command('gc')
     .description(
-      'Delete the files of removed layers now, which the daemon also does by itself. Nothing else is ever deleted.',
+      'Delete the files of removed layers now, which the daemon also does by itself, and let engines remove what they have leaked. Nothing else is ever deleted.',
     )
     .option('--dry-run', 'only say what would be deleted', false)
     .addOption(storeOption('all'))

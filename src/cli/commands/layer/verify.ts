@@ -31,7 +31,8 @@ export function verifyCommand(layer: Command): void {
       const { layers } = await connect(self);
       const wanted = all ? await committed(layers, store) : names.map(name => ({ name, store }));
       const done = await withProgress('Verifying', report => verifyEach(layers, wanted, all, report));
-      await print(format, done, verifiedText);
+      // Of those that could not be verified the errors have told.
+      if (all || done.length > 0 || format !== 'table') await print(format, done, verifiedText);
       if (done.some(({ problems }) => problems.length > 0)) reportFindings();
     });
   manual(command, {

@@ -8,7 +8,7 @@ import {
   rmdirat,
   unlinkat,
 } from '../../../host/linux/file-calls.ts';
-import { lstatat, mustBe } from '../../../host/linux/file-status.ts';
+import { type FileStatus, lstatat, mustBe } from '../../../host/linux/file-status.ts';
 import { check } from '../../../host/linux/native.ts';
 import { removeTree } from '../../../host/linux/remove-tree.ts';
 import { bytesOfPath, join } from './apply-names.ts';
@@ -16,6 +16,9 @@ import type { Directory, OpenDirectories } from './apply-open.ts';
 import type { Records } from './apply-records.ts';
 
 const [ENOTEMPTY, EEXIST] = [39, 17];
+
+/** Is told what is about to be removed, with all that is below it. @param path within the layer, without links */
+type BeforeRemoval = (directory: number, name: Buffer, path: string, status: FileStatus) => void;
 
 /**
  * Removes what an archive replaces or hides. A directory that holds something is moved aside, into one directory at
@@ -25,13 +28,15 @@ const [ENOTEMPTY, EEXIST] = [39, 17];
 export class Removal {
   readonly #directories: OpenDirectories;
   readonly #records: Records;
+  readonly #before: BeforeRemoval;
   readonly #aside = `.varve-removed-${randomBytes(8).toString('hex')}`;
   #fd = -1;
   #count = 0;
 
-  constructor(directories: OpenDirectories, records: Records) {
+  constructor(directories: OpenDirectories, records: Records, before: BeforeRemoval) {
     this.#directories = directories;
     this.#records = records;
+    this.#before = before;
   }
 
   /** Whether something in the layer is only there to be deleted. */
@@ -43,8 +48,9 @@ export class Removal {
   remove(parent: Directory, name: string): void {
     const bytes = bytesOfPath(name);
     const path = join(parent.path, name);
-    const { type } = mustBe(lstatat(parent.own, bytes), bytes);
-    if (type === 'directory') this.#removeDirectory(parent, path, bytes);
+    const status = mustBe(lstatat(parent.own, bytes), bytes);
+    this.#before(parent.own, bytes, path, status);
+    if (status.type === 'directory') this.#removeDirectory(parent, path, bytes);
     else check(unlinkat(parent.own, bytes), 'remove', bytes);
     parent.changed = true;
     this.#records.forget(path);

@@ -22,6 +22,10 @@ export class ArchiveSource implements ByteSource {
     this.#context = context;
   }
 
+  get bytesRead(): number {
+    return this.#offset;
+  }
+
   read(into: Buffer): number {
     const length = this.#read(into);
     // Who stops the work closes the pipe as well: that is not the end of the archive.

@@ -8,6 +8,7 @@
  */
 import { readNames } from '../../../host/linux/file-calls.ts';
 import type { TaskContext } from '../../../lib/worker-pool.ts';
+import type { TarEntry } from '../../../tar/entry.ts';
 import { TarReader } from '../../../tar/reader.ts';
 import { AttributeWriter } from './apply-attributes.ts';
 import { Directories } from './apply-directories.ts';
@@ -23,32 +24,42 @@ import { Whiteouts } from './apply-whiteouts.ts';
 import type { TreeArgs } from './compare.ts';
 import { type Ring, RingWriter } from './digest-ring.ts';
 import { DigestWriter } from './digests.ts';
+import { deleteOriginal, OriginalKeeper } from './original-keeper.ts';
 
 export interface ApplyArgs {
   readonly tree: TreeArgs;
   /** The uncompressed archive: a file, or the reading end of a pipe. It stays open. */
   readonly archive: { readonly fd: number; readonly isFile: boolean };
   readonly ring: Ring;
+  readonly keepOriginal: boolean;
 }
 
 export interface Unpacked {
+  /** Length of the archive. */
+  readonly size: number;
   readonly bytes: number;
   readonly entries: number;
 }
 
 /** Runs in a worker; its progress is the number of bytes read. @throws as {@link LayerStore.apply} */
-export async function applyTask({ tree, archive, ring }: ApplyArgs, context: TaskContext): Promise<Unpacked> {
+export async function applyTask(args: ApplyArgs, context: TaskContext): Promise<Unpacked> {
+  const { tree, archive, ring } = args;
   const digest = new RingWriter(ring, context);
   const digests = new DigestWriter(tree.directory);
+  const checkpoint = () => context.throwIfAborted();
+  let original: OriginalKeeper | undefined;
   try {
+    await deleteOriginal(tree.directory);
+    if (args.keepOriginal) original = OriginalKeeper.begin(tree.directory, checkpoint);
     const source = new ArchiveSource(archive.fd, archive.isFile, digest, context);
-    const unpacked = await new Unpacker(tree, digests, () => context.throwIfAborted()).run(
-      new TarReader(source),
-    );
+    const unpacker = new Unpacker(tree, { digests, original, checkpoint });
+    const unpacked = await unpacker.run(new TarReader(source, original?.passed));
+    original?.finish();
     digests.finish();
-    return unpacked;
+    return { ...unpacked, size: source.bytesRead };
   } catch (error) {
     digests.discard();
+    await original?.discard();
     throw error;
   } finally {
     digest.end();
@@ -64,18 +75,30 @@ class Unpacker {
   readonly #entries: EntryMaker;
   readonly #links: LinkMaker;
   readonly #whiteouts: Whiteouts;
+  readonly #original: OriginalKeeper | undefined;
   readonly #checkpoint: () => void;
   #bytes = 0;
   #count = 0;
 
-  constructor(tree: TreeArgs, digests: DigestWriter, checkpoint: () => void) {
+  constructor(
+    tree: TreeArgs,
+    {
+      digests,
+      original,
+      checkpoint,
+    }: {
+      readonly digests: DigestWriter;
+      readonly original: OriginalKeeper | undefined;
+      readonly checkpoint: () => void;
+    },
+  ) {
     const records = new Records(digests);
     const attributes = new AttributeWriter(tree.form, tree.directory);
     const top = describe('', tree.own, tree.below ?? -1);
     const open = new OpenDirectories(top, directory => records.directory(directory));
     const made = new Made(readNames(tree.own).length === 0);
     const directories = new Directories(tree.form, attributes, open, made);
-    const removal = new Removal(open, records);
+    const removal = new Removal(open, records, (...doomed) => original?.removing(...doomed, made));
     const entries = new EntryMaker({ directories, attributes, removal, records });
     this.#links = new LinkMaker({ directories, open, attributes, entries, records, made, checkpoint });
     this.#whiteouts = new Whiteouts({ directories, made, removal, records, checkpoint });
@@ -85,10 +108,11 @@ class Unpacker {
     this.#records = records;
     this.#made = made;
     this.#entries = entries;
+    this.#original = original;
     this.#checkpoint = checkpoint;
   }
 
-  async run(reader: TarReader): Promise<Unpacked> {
+  async run(reader: TarReader): Promise<Omit<Unpacked, 'size'>> {
     try {
       this.#unpack(reader);
       // A digest covers what comes after the end of the archive as well.
@@ -114,13 +138,18 @@ class Unpacker {
       if (meaning.type === 'whiteout') this.#whiteouts.hide(parentOf(path), meaning.name);
       else if (meaning.type === 'opaque') this.#whiteouts.hideAll(parentOf(path));
       else if (meaning.type === 'entry') {
-        const isLink = entry.type === 'hardlink';
-        const real = isLink
-          ? this.#links.make(path, entry)
-          : this.#entries.make(path, entry, reader.content());
-        this.#made.add(real);
+        this.#made.add(this.#make(path, entry, reader));
         this.#bytes += entry.size;
       }
     }
+  }
+
+  /** @returns where it really is, without links */
+  #make(path: string, entry: TarEntry, reader: TarReader): string {
+    if (entry.type === 'hardlink') return this.#links.make(path, entry);
+    const content = reader.content();
+    if (entry.type !== 'file' || this.#original === undefined)
+      return this.#entries.make(path, entry, content);
+    return this.#original.file(content, noted => this.#entries.make(path, entry, noted));
   }
 }

@@ -1,5 +1,6 @@
 import type {
   Applied,
+  ApplyWork,
   Archive,
   LayerChange,
   LongWork,
@@ -26,7 +27,7 @@ export type DeltaPrefix = 'trusted.overlay.' | 'user.overlay.' | 'user.fuseoverl
 /** A layer's own files, and what is beneath them. */
 export interface OpenTree extends View {
   readonly form: TreeForm;
-  /** The absolute path of the layer's directory (`ROOT/NUMBER`), where `digests` stands. */
+  /** The absolute path of the layer's directory (`ROOT/NUMBER`), where `digests` and `original` stand. */
   readonly directory: string;
   /** Everything beneath as one tree: null when nothing is, and for the form `whole`. */
   readonly below: View | null;
@@ -63,7 +64,16 @@ export interface DiffStream {
  * a tree closes it, after the promise has settled.
  */
 export interface Archiver {
-  apply(tree: OpenTree, archive: Archive, work: LongWork): Promise<Applied>;
+  apply(tree: OpenTree, archive: Archive, work: ApplyWork): Promise<Applied>;
+  /**
+   * The archive that was applied with `keepOriginal`. The stream ends with FailedPrecondition, before its last bytes,
+   * when its digest is not `diffId`. @param from the layer, and the directory with what was kept
+   */
+  original(
+    from: { readonly tree: OpenTree; readonly original: View },
+    diffId: string,
+    work: LongWork,
+  ): DiffStream;
   diff(comparison: Comparison, work: LongWork): DiffStream;
   /** Sorted by path; each directory above a change is there too, as modified. */
   changes(comparison: Comparison, work: LongWork): Promise<readonly LayerChange[]>;

@@ -7,7 +7,7 @@ export interface Change {
   readonly kind: LayerChange['kind'];
   /** What it is now, or was before it was deleted. */
   readonly type: FileType;
-  /** Length of a regular file, otherwise 0. */
+  /** Length of a regular file, counted for the first of its hard links; otherwise 0. */
   readonly size: number;
 }
 
@@ -21,12 +21,16 @@ interface Unchanged {
 export class ChangeList {
   readonly #changes = new Map<string, Change>();
   readonly #changedInodes = new Set<string>();
+  /** Of the changed files that have several names. */
+  readonly #inodes = new Map<string, string>();
   readonly #unchanged: Unchanged[] = [];
 
   add(path: string, kind: Change['kind'], status: FileStatus): void {
     const { type, nlink } = status;
     this.#changes.set(path, { path, kind, type, size: type === 'file' ? status.size : 0 });
-    if (kind !== 'deleted' && type !== 'directory' && nlink > 1) this.#changedInodes.add(inode(status));
+    if (kind === 'deleted' || type === 'directory' || nlink === 1) return;
+    this.#changedInodes.add(inode(status));
+    this.#inodes.set(path, inode(status));
   }
 
   /** Only those that have, or had, other names are of interest. */
@@ -39,10 +43,20 @@ export class ChangeList {
   finish(): readonly Change[] {
     this.#addRelinked();
     for (const path of [...this.#changes.keys()]) this.#addParents(path);
+    const counted = new Set<string>();
     return [...this.#changes.values()]
       .map(change => [sortKey(change.path), change] as const)
       .sort(([one], [other]) => (one < other ? -1 : 1))
-      .map(([, change]) => change);
+      .map(([, change]) => this.#countedOnce(change, counted));
+  }
+
+  /** @param counted the files that came before */
+  #countedOnce(change: Change, counted: Set<string>): Change {
+    const file = this.#inodes.get(change.path);
+    if (file === undefined) return change;
+    const isCounted = counted.has(file);
+    counted.add(file);
+    return isCounted ? { ...change, size: 0 } : change;
   }
 
   /** A file that got a further name, or shares its inode no longer, is changed though nothing else of it is. */

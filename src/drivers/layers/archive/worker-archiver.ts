@@ -3,16 +3,17 @@ import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
 import type {
   Applied,
+  ApplyWork,
   Archive,
   LayerChange,
   LongWork,
   Verification,
 } from '../../../core/layers/layer-store.ts';
 import type { CopyProgress, Usage } from '../../../core/ports.ts';
-import { Aborted, Internal } from '../../../errors/errors.ts';
+import { Aborted, FailedPrecondition, Internal } from '../../../errors/errors.ts';
 import { openPipe } from '../../../host/linux/pipe.ts';
 import { cancelled, WorkerPool } from '../../../lib/worker-pool.ts';
-import type { Unpacked } from './apply.ts';
+import type { ApplyArgs, Unpacked } from './apply.ts';
 import { type Feed, openFeed } from './apply-feed.ts';
 import type { Archiver, Comparison, Deltas, DiffStream, OpenTree, View } from './archiver.ts';
 import type { ComparisonArgs, TreeArgs } from './compare.ts';
@@ -30,11 +31,14 @@ const peersAtOnce = 16;
 
 /** The tasks of `src/worker.ts`. */
 const tasks = [
-  ...['apply', 'digest', 'diff'],
+  ...['apply', 'digest', 'diff', 'original'],
   ...['changes', 'copy', 'measure', 'measureDifference', 'merge', 'verify'],
 ] as const;
 type TaskName = (typeof tasks)[number];
-const withPeers: ReadonlySet<string> = new Set(['apply', 'digest', 'diff']);
+/** Digests of what is given back have threads of their own: who reads slowly keeps nothing from being unpacked. */
+const pools = [...tasks, 'digestOfOriginal'] as const;
+type PoolName = (typeof pools)[number];
+const withPeers: ReadonlySet<string> = new Set(['apply', 'digest', 'diff', 'original', 'digestOfOriginal']);
 
 /**
  * An {@link Archiver} whose work is done by the threads of `src/worker.ts`. Each kind of work has threads of its own:
@@ -51,27 +55,29 @@ export class WorkerArchiver implements Archiver {
     const size = Math.max(2, availableParallelism());
     this.#patience = patience;
     this.#pools = new Map(
-      tasks.map(task => [
-        task,
-        new WorkerPool(script, { size: withPeers.has(task) ? peersAtOnce : size, idleMs }),
+      pools.map(pool => [
+        pool,
+        new WorkerPool(script, { size: withPeers.has(pool) ? peersAtOnce : size, idleMs }),
       ]),
     );
   }
 
-  async apply(tree: OpenTree, archive: Archive, { signal, onProgress }: LongWork): Promise<Applied> {
+  async apply(tree: OpenTree, archive: Archive, work: ApplyWork): Promise<Applied> {
+    const { signal, onProgress, keepOriginal = false } = work;
     const failed = new AbortController();
     const stop = this.#stop(signal, failed.signal);
     const feed = await openFeed('path' in archive ? archive : patiently(archive, this.#patience, stop), stop);
     const ring = makeRing();
-    const args = { tree: treeArgs(tree), archive: { fd: feed.fd, isFile: feed.isFile }, ring };
+    const { fd, isFile } = feed;
+    const args: ApplyArgs = { tree: treeArgs(tree), archive: { fd, isFile }, ring, keepOriginal };
     const report = (read: unknown) => onProgress?.(progressOf(feed, Number(read)));
     const unpacked = this.#pool('apply').run<Unpacked>('apply', args, { signal: stop, onProgress: report });
     const digest = this.#pool('digest').run<string>('digest', { ring }, { signal: stop });
     digest.catch(() => failed.abort());
     try {
-      const { bytes, entries } = await unpacked;
+      const { size, bytes, entries } = await unpacked;
       await feed.filled;
-      return { diffId: await digest, bytes, entries };
+      return { diffId: await digest, size, bytes, entries };
     } catch (error) {
       // Ending the feed is a failure of it, too.
       const failure = feed.failure();
@@ -85,12 +91,39 @@ export class WorkerArchiver implements Archiver {
     }
   }
 
-  diff(comparison: Comparison, { signal, onProgress }: LongWork): DiffStream {
+  diff(comparison: Comparison, work: LongWork): DiffStream {
+    return this.#stream('diff', { comparison: comparisonArgs(comparison) }, work);
+  }
+
+  original(
+    { tree, original }: { readonly tree: OpenTree; readonly original: View },
+    diffId: string,
+    { signal, onProgress }: LongWork,
+  ): DiffStream {
+    const failed = new AbortController();
+    const stop = this.#stop(signal, failed.signal);
+    const ring = makeRing();
+    const digest = this.#pool('digestOfOriginal').run<string>('digest', { ring }, { signal: stop });
+    const work = { signal: stop, ...(onProgress && { onProgress }) };
+    const args = { tree: treeArgs(tree), original: original.fd, ring };
+    const stream = this.#stream('original', args, work, () => failed.abort());
+    digest.catch(() => failed.abort());
+    return { bytes: onlyIf(stream.bytes, digest, diffId), ended: stream.ended };
+  }
+
+  /** @param onFailure is called when the worker fails */
+  #stream(
+    name: TaskName,
+    args: object,
+    { signal, onProgress }: LongWork,
+    onFailure: () => void = () => {},
+  ): DiffStream {
     const { reader, writer } = openPipe();
     const late = new AbortController();
     const stop = this.#stop(signal, late.signal);
-    const args = { comparison: comparisonArgs(comparison), sink: writer };
-    const task = this.#run<void>('diff', args, { signal: stop, onProgress }).finally(() => closeSync(writer));
+    const work = { signal: stop, onProgress };
+    const task = this.#run<void>(name, { ...args, sink: writer }, work).finally(() => closeSync(writer));
+    task.catch(onFailure);
     const stream = new Socket({ fd: reader, readable: true, writable: false });
     // The worker may be waiting for a reader that is no more interested.
     const end = () => void stream.destroy();
@@ -147,7 +180,7 @@ export class WorkerArchiver implements Archiver {
     return await this.#pool(task).run<T>(task, args, { signal, onProgress: report });
   }
 
-  #pool(task: TaskName): WorkerPool {
+  #pool(task: PoolName): WorkerPool {
     const pool = this.#pools.get(task);
     if (pool === undefined) throw new Internal(`no worker does "${task}"; the build is broken`);
     return pool;
@@ -185,6 +218,26 @@ async function* takenFrom(
     offer.withdraw();
     await close();
   }
+}
+
+/** The same bytes; the last of them not before it is known that their digest is this one. */
+async function* onlyIf(
+  bytes: AsyncIterable<Uint8Array>,
+  digest: Promise<string>,
+  diffId: string,
+): AsyncGenerator<Uint8Array> {
+  let last: Uint8Array | undefined;
+  for await (const piece of bytes) {
+    if (last !== undefined) yield last;
+    last = piece;
+  }
+  const found = await digest;
+  if (found !== diffId) {
+    throw new FailedPrecondition(
+      `the archive cannot be given back: its digest would be ${found} instead of ${diffId}, for the files of the layer were changed; verify the layer, and make it again`,
+    );
+  }
+  if (last !== undefined) yield last;
 }
 
 /** @param read by the worker */

@@ -1,12 +1,10 @@
 /** Tasks that say what changed in a layer: as an archive of the OCI image spec (layer.md), or as a list. */
-import { writeSync } from 'node:fs';
 import type { LayerChange } from '../../../core/layers/layer-store.ts';
-import { Aborted } from '../../../errors/errors.ts';
-import { errorCode, fromNodeError } from '../../../errors/from-errno.ts';
 import type { TaskContext } from '../../../lib/worker-pool.ts';
-import { type ByteSink, TarWriter } from '../../../tar/writer.ts';
+import { TarWriter } from '../../../tar/writer.ts';
 import { type ComparisonArgs, compare } from './compare.ts';
 import { type Change, sortKey } from './compare-changes.ts';
+import { PipeWriter } from './pipe-writer.ts';
 import { bytesOf, TreeWalker } from './walk.ts';
 import { EntryWriter } from './write-entry.ts';
 
@@ -21,7 +19,7 @@ export function diffTask(
   context: TaskContext,
 ): void {
   const { changes, after, form } = compare(comparison, 'content', () => context.throwIfAborted());
-  const output = new Output(sink, context);
+  const output = new PipeWriter(sink, context);
   const walker = new TreeWalker(after);
   try {
     const tar = new TarWriter(output);
@@ -57,39 +55,4 @@ function inWritingOrder(changes: readonly Change[]): readonly Change[] {
     .map(change => [key(change), change] as const)
     .sort(([one], [other]) => (one < other ? -1 : 1))
     .map(([, change]) => change);
-}
-
-/** A pipe, written to in large pieces. */
-class Output implements ByteSink {
-  readonly #fd: number;
-  readonly #context: TaskContext;
-  readonly #chunk = Buffer.alloc(256 * 1024);
-  #used = 0;
-
-  constructor(fd: number, context: TaskContext) {
-    this.#fd = fd;
-    this.#context = context;
-  }
-
-  write(bytes: Buffer): void {
-    if (this.#used + bytes.length > this.#chunk.length) this.flush();
-    if (bytes.length > this.#chunk.length) this.#send(bytes);
-    else this.#used += bytes.copy(this.#chunk, this.#used);
-  }
-
-  flush(): void {
-    this.#send(this.#chunk.subarray(0, this.#used));
-    this.#used = 0;
-  }
-
-  #send(bytes: Buffer): void {
-    this.#context.throwIfAborted();
-    try {
-      for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd, bytes, done);
-    } catch (error) {
-      if (errorCode(error) === 'EPIPE')
-        throw new Aborted('nobody reads the archive any more; ask for it again');
-      throw fromNodeError(error, 'write the archive');
-    }
-  }
 }

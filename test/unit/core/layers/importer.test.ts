@@ -37,6 +37,7 @@ describe('the import of a layer', () => {
   it('commits what was unpacked under the name that was given', async () => {
     expect(await make({ name: 'base' })).to.include({ store: 'default', name: 'base', kind: 'committed' });
     expect(store.applied.map(String)).to.deep.equal(['archive']);
+    expect(store.keptOriginal, 'whether it can be exported to the byte').to.equal(true);
     expect([...store.infos.keys()]).to.deep.equal(['base']);
     expect(store.infos.get('base')?.labels).to.deep.equal({});
   });
