@@ -1,7 +1,4 @@
-import { readFileSync } from 'node:fs';
-import type { Server } from 'node:http';
-import type { Express } from 'express';
-import type { Config, DriverConfig, TcpConfig } from './config/schema.ts';
+import type { Config, DriverConfig, SnapshotterConfig } from './config/schema.ts';
 import type { LayerImporter } from './core/layers/importer.ts';
 import type { LayerInspector } from './core/layers/inspector.ts';
 import type { Copies } from './core/volumes/copies.ts';
@@ -13,8 +10,8 @@ import type { VolumeService } from './core/volumes/service.ts';
 import type { StateParts } from './core/volumes/state.ts';
 import type { Trash } from './core/volumes/trash.ts';
 import type { StatusView } from './core/volumes/view.ts';
-import { InvalidArgument, messageOf } from './errors/errors.ts';
-import { activatedSockets, listenFd, listenTcp, listenUnix } from './host/linux/listen.ts';
+import { messageOf } from './errors/errors.ts';
+import type { Graphs } from './graphs.ts';
 import { serviceManager } from './host/linux/notify.ts';
 import { peerPid } from './host/linux/peer.ts';
 import { Cleanup } from './lib/cleanup.ts';
@@ -23,8 +20,10 @@ import type { RootLogger } from './lib/log.ts';
 import { repeat } from './lib/repeat.ts';
 import { version } from './lib/version.ts';
 import { adminApp } from './servers/admin/admin.ts';
+import type { ContainerdParts } from './servers/containerd/parts.ts';
 import { pluginApp } from './servers/docker/volume-driver.ts';
-import { drain, httpServer } from './servers/http.ts';
+import { snapshotterServer } from './snapshotters.ts';
+import { Sockets } from './sockets.ts';
 
 /** What is served, and what works behind it. */
 export interface Faces {
@@ -40,6 +39,8 @@ export interface Faces {
   readonly state: StateParts;
   readonly layers: LayerInspector;
   readonly importer: LayerImporter;
+  readonly snapshotters: readonly ContainerdParts[];
+  readonly graphs: Graphs;
   /** Deletes what no layer needs any more. */
   readonly tidyLayers: () => Promise<void>;
 }
@@ -79,43 +80,15 @@ export async function untilSignal(
  * for each volume, and takes an error for a volume that is gone.
  */
 export async function serve(faces: Faces, cleanup: Cleanup, onReady: () => void): Promise<void> {
-  const { config, log, keeper, copies, meter, trash, state } = faces;
+  const { config, log, keeper, copies, meter, trash } = faces;
   const ready = Promise.withResolvers<void>();
   const work = new Cleanup();
   cleanup.defer(() => work.close());
   let lookNow = (): void => {};
 
-  const servers: (() => Promise<void>)[] = [];
-  cleanup.defer(async () => {
-    await Promise.all(servers.map(close => close()));
-  });
-  const passed = new Map(activatedSockets(process.env, process.pid));
-  const addresses = new Map<string, string[]>();
-  for (const driver of faces.drivers) {
-    const app = pluginApp({
-      ...faces,
-      driver,
-      ready: ready.promise,
-      peerPid,
-      onActivate: () => lookNow(),
-      log: log.child({ part: driver.name }),
-      debug: config.debug,
-      managed: config.managed,
-      onPeer: peer => state.publisher.noticeEngine(peer),
-    });
-    const entry = config.drivers[driver.name] as DriverConfig;
-    const socket = await listen(httpServer(app), passed, driver.name, entry.socket, servers);
-    const tcp = entry.tcp === undefined ? [] : [await listenOnTcp(app, entry.tcp, servers)];
-    addresses.set(driver.name, [socket, ...tcp]);
-  }
-  const status = statusOf(faces, addresses);
-  const admin = adminApp({ ...faces, status, ready: ready.promise });
-  await listen(httpServer(admin), passed, 'admin', config.adminSocket, servers);
-  const [stranger] = passed.keys();
-  if (stranger !== undefined)
-    throw new InvalidArgument(
-      `systemd passed a socket named ${stranger}, which no driver has; FileDescriptorName= in its unit is the name of a driver, or admin`,
-    );
+  const sockets = new Sockets();
+  cleanup.defer(() => sockets.close());
+  await bind(faces, sockets, { ready: ready.promise, onActivate: () => lookNow() });
 
   // Before the servers drain: a copy goes on at the next start.
   cleanup.defer(() => copies.cancelAll());
@@ -133,6 +106,7 @@ export async function serve(faces: Faces, cleanup: Cleanup, onReady: () => void)
   work.defer(() => emptying.stop());
   const tidying = repeat(config.intervals.reconcileSeconds * 1000, faces.tidyLayers, warn('layers'));
   work.defer(() => tidying.stop());
+  faces.graphs.onGarbage(tidying.nudge);
   const measuring = repeat(
     config.intervals.usageSeconds * 1000,
     signal => meter.measureStale(signal),
@@ -141,36 +115,53 @@ export async function serve(faces: Faces, cleanup: Cleanup, onReady: () => void)
   work.defer(() => measuring.stop());
 }
 
-/** Listens on a socket that systemd passed under this name, or else on our own. @returns its address */
-async function listen(
-  server: Server,
-  passed: Map<string, number>,
-  name: string,
-  path: string,
-  servers: (() => Promise<void>)[],
-): Promise<string> {
-  const fd = passed.get(name);
-  passed.delete(name);
-  const close = fd === undefined ? await listenUnix(server, path, 0o600) : await listenFd(server, fd);
-  servers.push(() => drain(server, close));
-  return fd === undefined ? `unix://${path}` : `systemd socket ${name}`;
+interface Binding {
+  readonly ready: Promise<void>;
+  /** An engine has started. */
+  readonly onActivate: () => void;
 }
 
-async function listenOnTcp(
-  app: Express,
-  { address, tls }: TcpConfig,
-  servers: (() => Promise<void>)[],
-): Promise<string> {
-  const read = (path: string): string => readFileSync(path, 'utf8');
-  const material = tls && { cert: read(tls.certFile), key: read(tls.keyFile), ca: read(tls.caFile) };
-  const server = httpServer(app, material);
-  const close = await listenTcp(server, address);
-  servers.push(() => drain(server, close));
-  return `tcp://${address}${tls === undefined ? ' (no TLS)' : ''}`;
+/** Serves every face on its sockets. */
+async function bind(faces: Faces, sockets: Sockets, { ready, onActivate }: Binding): Promise<void> {
+  const { config, log, state } = faces;
+  const addresses = new Map<string, string[]>();
+  for (const driver of faces.drivers) {
+    const parts = {
+      ...faces,
+      driver,
+      ready,
+      peerPid,
+      onActivate,
+      log: log.child({ part: driver.name }),
+      debug: config.debug,
+      managed: config.managed,
+      onPeer: (peer: number | undefined) => state.publisher.noticeEngine(peer),
+    };
+    const app = pluginApp({ ...parts, graph: faces.graphs.of(driver.name) });
+    const { socket, tcp } = config.drivers[driver.name] as DriverConfig;
+    const address = await sockets.serveHttp(app, driver.name, socket);
+    // Without layers: an engine elsewhere does not see our mounts, and nobody there should read images and containers.
+    const remote = tcp === undefined ? [] : [await sockets.serveTcp(pluginApp(parts), tcp)];
+    addresses.set(driver.name, [address, ...remote]);
+  }
+  for (const snapshotter of faces.snapshotters) {
+    const server = snapshotterServer(snapshotter, { ready, debug: config.debug });
+    const { socket } = config.snapshotters[snapshotter.name] as SnapshotterConfig;
+    const name = snapshotterSocket(snapshotter.name);
+    addresses.set(name, [await sockets.serveGrpc(server, name, socket)]);
+  }
+  const admin = adminApp({ ...faces, status: statusOf(faces, addresses), ready });
+  await sockets.serveHttp(admin, 'admin', config.adminSocket);
+  sockets.requireNoneLeft();
+}
+
+/** What systemd calls the socket of a snapshotter: a driver may have the same name. */
+function snapshotterSocket(name: string): string {
+  return `snapshotter/${name}`;
 }
 
 function statusOf(faces: Faces, addresses: ReadonlyMap<string, readonly string[]>): () => StatusView {
-  const { config, drivers, inventory, keeper } = faces;
+  const { config, drivers, snapshotters, inventory, keeper } = faces;
   const startedAt = new Date().toISOString();
   return () => {
     const volumes = inventory.volumes();
@@ -184,6 +175,11 @@ function statusOf(faces: Faces, addresses: ReadonlyMap<string, readonly string[]
       root: config.root,
       managed: config.managed,
       drivers: drivers.map(({ name, pool }) => ({ name, pool, addresses: addresses.get(name) ?? [] })),
+      snapshotters: snapshotters.map(({ name }) => ({
+        name,
+        layerStore: (config.snapshotters[name] as SnapshotterConfig).layerStore,
+        addresses: addresses.get(snapshotterSocket(name)) ?? [],
+      })),
       engine: { address: config.engine, reachable: error === null, version: engineVersion, error },
       pools,
       volumes: {

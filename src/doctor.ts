@@ -20,8 +20,8 @@ type Check = (config: Config, daemon: Running | Error) => Promise<DoctorFinding[
 /** All findings, in the order in which a person would look. */
 export async function examine(config: Config): Promise<DoctorFinding[]> {
   const checks: Check[] = [
-    ...[checkHost, checkPaths, checkDaemon, checkPlugins, checkEngine],
-    ...[checkPropagation, checkLeftovers],
+    ...[checkHost, checkPaths, checkDaemon, checkPlugins, checkSnapshotters],
+    ...[checkEngine, checkPropagation, checkLeftovers],
   ];
   const daemon = (await ask(findAdminSocket(config), 'GET', '/v1/status').catch((error: Error) => error)) as
     | Running
@@ -124,6 +124,20 @@ async function checkPlugins({ drivers }: Config, daemon: Running | Error): Promi
         return failure(`driver ${name}`, `${socket} does not answer: ${messageOf(error)}`, fix);
       }
     }),
+  );
+}
+
+async function checkSnapshotters(
+  { snapshotters }: Config,
+  daemon: Running | Error,
+): Promise<DoctorFinding[]> {
+  if (isManaged(daemon)) return [];
+  return Promise.all(
+    Object.entries(snapshotters).map(async ([name, { socket }]) =>
+      (await listenerOf(socket)) === undefined
+        ? failure(`snapshotter ${name}`, `nobody answers on ${socket}`, 'start the daemon: varve daemon')
+        : ok(`snapshotter ${name}`, `containerd reaches it on ${socket}`),
+    ),
   );
 }
 

@@ -82,6 +82,7 @@ export async function tidyLayerStores(
       const store = await stores.get(name);
       await importer.removeLeftovers(name);
       await store.cleanup();
+      await store.syncLeft();
     } catch (error) {
       log.warn(`layer store ${name} cannot be tidied: ${messageOf(error)}`);
     }

@@ -31,7 +31,9 @@ import { Trash } from './core/volumes/trash.ts';
 import { type Faces, serve, untilSignal } from './daemon.ts';
 import { requireMarker } from './drivers/pools/directory/marker.ts';
 import { openDirectoryPool } from './drivers/pools/directory/open.ts';
+import { composeLayerEngines } from './engines.ts';
 import { FailedPrecondition } from './errors/errors.ts';
+import { composeGraphs } from './graphs.ts';
 import { bootId } from './host/linux/boot-id.ts';
 import { systemClock } from './host/linux/clock.ts';
 import { LinuxDisk } from './host/linux/disk.ts';
@@ -41,11 +43,13 @@ import { LinuxMounter } from './host/linux/mounter.ts';
 import { composeLayerStores, rebuildLayerStores, tidyLayerStores } from './layers.ts';
 import { Cleanup } from './lib/cleanup.ts';
 import { createLogger, type RootLogger } from './lib/log.ts';
+import { composeSnapshotters } from './snapshotters.ts';
 import { openBootStore } from './store/sqlite/boot-store.ts';
 import { openSqliteStore } from './store/sqlite/open.ts';
 import { setAsideDatabase } from './store/sqlite/set-aside.ts';
 
 export { examine as examineHost } from './doctor.ts';
+export { checkEngines, setUpEngine } from './engines.ts';
 
 /** Runs the daemon until a signal ends it. @throws FailedPrecondition, with the cure, before anything is served */
 export async function runDaemon(config: Config): Promise<void> {
@@ -158,15 +162,20 @@ async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup):
     log: log.child({ part: 'keeper' }),
   });
   const layerStores = composeLayerStores(config, store, log, cleanup);
-  const layers = new LayerInspector(layerStores);
+  const layers = new LayerInspector(layerStores, composeLayerEngines(config));
+  const snapshotters = composeSnapshotters(config, layerStores, log, cleanup);
   const importer = new LayerImporter({ inspector: layers, newUuid: randomUUID, sha256 });
   await catalog.load();
   if (config.managed) await requireFormerRoot(catalog, publisher);
   const state = { store, catalog, pools, publisher, service, clock };
-  const tidyLayers = () => tidyLayerStores(layerStores, importer, log);
+  const graphs = await composeGraphs(config, layerStores, bootStore, log, cleanup);
+  const tidyLayers = async () => {
+    await graphs.tidy();
+    await tidyLayerStores(layerStores, importer, log);
+  };
   return {
     ...{ config, log, drivers, copies, service, inventory, meter, keeper, trash, state },
-    ...{ layers, importer, tidyLayers },
+    ...{ layers, importer, snapshotters, graphs, tidyLayers },
   };
 }
 

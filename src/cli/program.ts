@@ -11,6 +11,7 @@ const commands: Readonly<Record<string, Loader>> = {
   daemon: async () => (await import('./commands/daemon.ts')).daemonCommand,
   volume: async () => (await import('./commands/volume.ts')).volumeCommand,
   layer: async () => (await import('./commands/layer/layer.ts')).layerCommand,
+  engine: async () => (await import('./commands/engine.ts')).engineCommand,
   status: async () => (await import('./commands/status.ts')).statusCommand,
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand,
   config: async () => (await import('./commands/config.ts')).configCommand,

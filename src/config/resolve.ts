@@ -3,16 +3,23 @@ import { givenOptions, parseOptions, type VolumeRequest } from '../core/volumes/
 import { messageOf } from '../errors/errors.ts';
 import { nearest } from '../lib/nearest.ts';
 import type { Problem } from './explain.ts';
-import type { Config, DriverConfig, LayerStoreConfig, PoolConfig, Settings } from './schema.ts';
+import type {
+  Config,
+  DriverConfig,
+  LayerStoreConfig,
+  PoolConfig,
+  Settings,
+  SnapshotterConfig,
+} from './schema.ts';
 
 const dockerSocket = 'unix:///var/run/docker.sock';
 
 /** Fills in what is derived from other keys; nothing is checked. */
 export function resolveConfig(settings: Settings, dockerHost: string | undefined): Config {
   const implicitPool: PoolConfig = { driver: 'directory', path: join(settings.root, 'pools/default') };
-  const implicitStore: LayerStoreConfig = { driver: 'auto', path: join(settings.root, 'layers/default') };
   const implicitDriver: Settings['drivers'][string] = { pool: 'default', options: {} };
   const drivers = Object.entries({ varve: implicitDriver, ...settings.drivers });
+  const snapshotters = Object.entries({ ...implicitSnapshotters(settings), ...settings.snapshotters });
   return {
     root: settings.root,
     mountPoints: settings.mountPoints ?? join(settings.root, 'mnt'),
@@ -24,24 +31,59 @@ export function resolveConfig(settings: Settings, dockerHost: string | undefined
     debug: settings.debug,
     managed: settings.managed,
     pools: { default: implicitPool, ...settings.pools },
-    layerStores: { default: implicitStore, ...settings.layerStores },
-    drivers: Object.fromEntries(drivers.map(([name, driver]) => [name, withSocket(name, driver)])),
+    layerStores: { ...implicitStores(settings), ...settings.layerStores },
+    drivers: Object.fromEntries(
+      drivers.map(([name, driver]) => [name, resolveDriver(name, driver, settings)]),
+    ),
+    snapshotters: Object.fromEntries(
+      snapshotters.map(([name, snapshotter]) => [name, resolveSnapshotter(name, snapshotter, settings)]),
+    ),
   };
 }
 
-function withSocket(name: string, driver: Settings['drivers'][string]): DriverConfig {
+/** A managed plugin serves no engine's layers: its engine has to run before it, and would not see its mounts. */
+function implicitStores({ root, managed }: Settings): Record<string, LayerStoreConfig> {
+  const names = managed ? ['default'] : ['default', 'containerd', 'docker'];
+  return Object.fromEntries(names.map(name => [name, { driver: 'auto', path: join(root, 'layers', name) }]));
+}
+
+function implicitSnapshotters({ managed }: Settings): Settings['snapshotters'] {
+  if (managed) return {};
+  return {
+    varve: { layerStore: 'containerd', containerd: '/run/containerd/containerd.sock', sync: 'apply' },
+  };
+}
+
+function resolveDriver(
+  name: string,
+  driver: Settings['drivers'][string],
+  { managed }: Settings,
+): DriverConfig {
   const { pool, socket = `/run/docker/plugins/${name}.sock`, options, ...rest } = driver;
-  return { pool, socket, options: givenOptions(options), ...rest };
+  const implicit = name === 'varve' && !managed ? { layerStore: 'docker' } : {};
+  return { pool, socket, options: givenOptions(options), ...implicit, ...rest };
+}
+
+function resolveSnapshotter(
+  name: string,
+  snapshotter: Settings['snapshotters'][string],
+  { run }: Settings,
+): SnapshotterConfig {
+  const file = name === 'varve' ? 'containerd.sock' : `containerd-${name}.sock`;
+  const { socket = join(run, file), ...rest } = snapshotter;
+  return { socket, ...rest };
 }
 
 /** What is wrong between keys that are right by themselves. */
 export function conflicts(config: Config): readonly Problem[] {
   return [
     ...missingPools(config),
+    ...wrongLayerStores(config),
     ...wrongOptions(config),
     ...sharedAddresses(config),
     ...nestedPlaces(config),
     ...mountPointsProblem(config),
+    ...graphProblem(config),
     ...rootProblem(config),
   ];
 }
@@ -54,9 +96,36 @@ function missingPools(config: Config): Problem[] {
 }
 
 function noSuchPool(pool: string, pools: readonly string[]): string {
-  const near = nearest(pool, pools);
-  const way = near === undefined ? `add it under pools, or use ${pools.join(', ')}` : `did you mean ${near}?`;
-  return `is ${JSON.stringify(pool)}, which is not a pool; ${way}`;
+  return noSuch(pool, 'a pool', 'pools', pools);
+}
+
+function noSuch(name: string, what: string, key: string, names: readonly string[]): string {
+  const near = nearest(name, names);
+  const way =
+    near === undefined ? `add it under ${key}, or use ${names.join(', ')}` : `did you mean ${near}?`;
+  return `is ${JSON.stringify(name)}, which is not ${what}; ${way}`;
+}
+
+/** A layer store serves one engine: its garbage collector removes every layer that it does not know. */
+function wrongLayerStores({ layerStores, drivers, snapshotters, managed }: Config): Problem[] {
+  const stores = Object.keys(layerStores);
+  const owners = new Map<string, string>();
+  const message = (store: string, key: string): string | undefined => {
+    if (managed)
+      return 'is refused in a managed plugin, which no engine can keep its layers in; install varve on the host for that';
+    if (!stores.includes(store)) return noSuch(store, 'a layer store', 'layerStores', stores);
+    const owner = owners.get(store);
+    if (owner === undefined) owners.set(store, key);
+    return owner && `is ${store}, the layer store of ${owner}; each engine needs one of its own`;
+  };
+  const used = (key: string, faces: Readonly<Record<string, { readonly layerStore?: string | undefined }>>) =>
+    Object.entries(faces).map(([name, { layerStore }]) => ({ path: [key, name, 'layerStore'], layerStore }));
+  return [...used('drivers', drivers), ...used('snapshotters', snapshotters)].flatMap(
+    ({ path, layerStore }) => {
+      const problem = layerStore === undefined ? undefined : message(layerStore, path.slice(0, 2).join('.'));
+      return problem === undefined ? [] : [{ path, message: problem }];
+    },
+  );
 }
 
 /** Defaults with which every Create of the driver would fail. */
@@ -100,6 +169,8 @@ function sharedAddresses(config: Config): Problem[] {
     take(driver.socket, ['drivers', name, 'socket']);
     if (driver.tcp !== undefined) take(driver.tcp.address, ['drivers', name, 'tcp', 'address']);
   }
+  for (const [name, { socket }] of Object.entries(config.snapshotters))
+    take(socket, ['snapshotters', name, 'socket']);
   return problems;
 }
 
@@ -140,15 +211,31 @@ function nestedPlaces(config: Config): Problem[] {
   );
 }
 
+function overlap(one: string, other: string): boolean {
+  const isIn = (path: string, outer: string): boolean => outer === '/' || `${path}/`.startsWith(`${outer}/`);
+  return isIn(one, other) || isIn(other, one);
+}
+
 /** A volume that shows up inside a pool or a layer store would be taken for a part of it. */
 function mountPointsProblem(config: Config): Problem[] {
   const { mountPoints } = config;
-  const isIn = (path: string, other: string): boolean => other === '/' || `${path}/`.startsWith(`${other}/`);
   return placesOf(config)
-    .filter(({ directory }) => isIn(directory, mountPoints) || isIn(mountPoints, directory))
+    .filter(({ directory }) => overlap(directory, mountPoints))
     .map(({ title, directory }) => ({
       path: ['mountPoints'],
       message: `is ${mountPoints}, and ${title} is at ${directory}; neither may hold the other: choose a directory of its own`,
+    }));
+}
+
+/** So would a layer that a storage driver has mounted. */
+function graphProblem(config: Config): Problem[] {
+  if (Object.values(config.drivers).every(({ layerStore }) => layerStore === undefined)) return [];
+  const graph = join(config.root, 'graph');
+  return [...placesOf(config), { path: ['mountPoints'], directory: config.mountPoints }]
+    .filter(({ directory }) => directory !== '/' && overlap(directory, graph))
+    .map(({ path, directory }) => ({
+      path,
+      message: `is ${directory}, and storage drivers mount layers below ${graph}; neither may hold the other: choose a directory of its own`,
     }));
 }
 

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { parseDriverName, parseLayerStoreName, parsePoolName } from '../core/names.ts';
+import { parseDriverName, parseLayerStoreName, parsePoolName, parseSnapshotterName } from '../core/names.ts';
+import { parseSize } from '../core/quantity.ts';
 import { messageOf } from '../errors/errors.ts';
 
 /** What the schema says of a key besides its type and default: for `varve config`, the flags and the docs. */
@@ -30,7 +31,7 @@ const socketPath = () =>
     `is longer than the ${maxSocketPathLength} bytes that a unix socket path may have; choose a shorter one`,
   );
 const seconds = (fallback: number) => z.int().min(1).max(86_400).default(fallback);
-const named = (parse: (raw: unknown) => string) =>
+const parsable = (parse: (raw: string) => unknown) =>
   z.string().superRefine((raw, context) => {
     try {
       parse(raw);
@@ -94,7 +95,7 @@ const layerStore = z.strictObject({
 
 const driver = z
   .strictObject({
-    pool: named(parsePoolName)
+    pool: parsable(parsePoolName)
       .default('default')
       .register(notes, { doc: 'Pool of volumes whose creator names none' }),
     socket: socketPath().optional().register(notes, {
@@ -104,14 +105,40 @@ const driver = z
     options: z.record(z.string(), z.string()).default({}).register(notes, {
       doc: 'Defaults for the options of new volumes, as `docker volume create -o` takes them',
     }),
+    layerStore: parsable(parseLayerStoreName).optional().register(notes, {
+      doc: 'Layer store of the engine whose storage driver this is (Docker Engine 20.10 to 27); that of `varve` is `docker`',
+      defaultText: 'none',
+    }),
     tcp,
+  })
+  .prefault({});
+
+const snapshotter = z
+  .strictObject({
+    socket: socketPath().optional().register(notes, {
+      doc: 'Socket where containerd reaches this snapshotter and its differ; that of `varve` is `<run>/containerd.sock`',
+      defaultText: '<run>/containerd-NAME.sock',
+    }),
+    layerStore: parsable(parseLayerStoreName)
+      .default('containerd')
+      .register(notes, { doc: 'Layer store that it keeps images and containers in' }),
+    containerd: socketPath().default('/run/containerd/containerd.sock').register(notes, {
+      doc: 'Socket of the containerd that uses it, to read and write the archives of layers',
+    }),
+    limit: parsable(parseSize).optional().register(notes, {
+      doc: 'The most that each container may write, such as `20Gi`, unless its engine asks for another limit',
+      defaultText: 'none',
+    }),
+    sync: z.enum(['apply', 'later']).default('apply').register(notes, {
+      doc: 'When the data of a layer is on the disk: `apply`, before the engine hears that it is there, or `later`: a power cut may then damage layers that are younger than `intervals.reconcileSeconds`, which are refused until they are removed',
+    }),
   })
   .prefault({});
 
 /** The one description of the configuration: types, defaults, units and docs of every key. */
 export const configSchema = z.strictObject({
   root: path().default('/var/lib/varve').register(notes, {
-    doc: 'Directory for everything that outlives a reboot: records, the pool `default`, the layer store `default`, mount points',
+    doc: 'Directory for everything that outlives a reboot: records, the pool `default`, the layer stores `default`, `containerd` and `docker`, mount points',
   }),
   mountPoints: path().optional().register(notes, {
     doc: 'Directory below which volumes are mounted',
@@ -161,9 +188,10 @@ export const configSchema = z.strictObject({
   managed: z.boolean().default(false).register(notes, {
     doc: 'Whether the engine runs the daemon as a managed plugin: options that name host paths are then refused, and mount points are not made immutable',
   }),
-  pools: z.record(named(parsePoolName), pool).default({}),
-  layerStores: z.record(named(parseLayerStoreName), layerStore).default({}),
-  drivers: z.record(named(parseDriverName), driver).default({}),
+  pools: z.record(parsable(parsePoolName), pool).default({}),
+  layerStores: z.record(parsable(parseLayerStoreName), layerStore).default({}),
+  drivers: z.record(parsable(parseDriverName), driver).default({}),
+  snapshotters: z.record(parsable(parseSnapshotterName), snapshotter).default({}),
 });
 
 /** The configuration as written: what is derived from other keys may be absent. */
@@ -172,10 +200,14 @@ export type PoolConfig = Settings['pools'][string];
 export type LayerStoreConfig = Settings['layerStores'][string];
 export type TcpConfig = NonNullable<Settings['drivers'][string]['tcp']>;
 export type DriverConfig = Omit<Settings['drivers'][string], 'socket'> & { readonly socket: string };
+export type SnapshotterConfig = Omit<Settings['snapshotters'][string], 'socket'> & {
+  readonly socket: string;
+};
 
 /**
- * The effective configuration. It always has the pool `default`, the layer store `default` and the driver `varve`;
- * each driver's pool exists; `engine` is an address or `none`.
+ * The effective configuration. It always has the pool `default`, the layer store `default` and the driver `varve`, and
+ * but for a managed plugin the layer stores `containerd` and `docker` and the snapshotter `varve`; each pool and layer
+ * store that is named exists; `engine` is an address or `none`.
  */
 export interface Config
   extends Pick<Settings, 'root' | 'run' | 'engine' | 'log' | 'intervals' | 'debug' | 'managed'> {
@@ -184,4 +216,5 @@ export interface Config
   readonly pools: Readonly<Record<string, PoolConfig>>;
   readonly layerStores: Readonly<Record<string, LayerStoreConfig>>;
   readonly drivers: Readonly<Record<string, DriverConfig>>;
+  readonly snapshotters: Readonly<Record<string, SnapshotterConfig>>;
 }

@@ -1,94 +1,165 @@
-import { spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { unmountBelow } from '../../scripts/lib/mounts.ts';
-import { end, identify, type ProcessId } from '../../scripts/lib/proc.ts';
-import { must, run } from '../../scripts/lib/process.ts';
-import { until } from '../../scripts/lib/wait.ts';
+import {
+  type ContainerdOptions,
+  containerdFiles,
+  launchContainerd,
+  programIn,
+} from '../../scripts/lib/containerd.ts';
+import { end, kill, type ProcessId } from '../../scripts/lib/proc.ts';
+import { must, type Result, run } from '../../scripts/lib/process.ts';
+import { removeEngine } from '../../scripts/lib/remove-engine.ts';
+import { type Client, ContainerdClient } from '../../src/host/linux/containerd-client.ts';
+import { type Info, Snapshots } from '../../src/wire/gen/containerd/services/snapshots/v1/snapshots_pb.ts';
+import type { Mount } from '../../src/wire/gen/containerd/types/mount_pb.ts';
+import { environment } from './daemon.ts';
+import { selectedBin } from './engine.ts';
+import type { ImageArchive } from './image-archive.ts';
 
 const minutes = 60_000;
 
-/** Debian's containerd with a root of its own, and the snapshotter `overlayfs`. It runs no containers. */
-export class TestContainerd {
-  readonly #directory: string;
-  readonly #process: ProcessId;
+/** What keeps a snapshot that nothing refers to from the garbage collector (containerd, docs/garbage-collection.md). */
+export const keptLabels = { 'containerd.io/gc.root': '2026-01-01T00:00:00Z' };
 
-  private constructor(directory: string, process: ProcessId) {
-    this.#directory = directory;
+export type TestContainerdOptions = Partial<ContainerdOptions>;
+
+/** A containerd of the selected engine for one test: real, private, with the snapshotter `overlayfs` and maybe `varve`. */
+export class TestContainerd {
+  readonly #options: ContainerdOptions;
+  #process: ProcessId;
+
+  private constructor(options: ContainerdOptions, process: ProcessId) {
+    this.#options = options;
     this.#process = process;
   }
 
-  static async start(): Promise<TestContainerd> {
-    const directory = await mkdtemp(join(tmpdir(), 'varve-ctrd-'));
-    await writeFile(join(directory, 'config.toml'), configuration(directory));
-    const log = openSync(join(directory, 'log'), 'a');
-    const child = spawn('containerd', ['--config', join(directory, 'config.toml')], {
-      cwd: directory,
-      stdio: ['ignore', log, log],
-    });
-    closeSync(log);
-    child.unref();
-    const process = child.pid === undefined ? undefined : identify(child.pid);
-    if (process === undefined) throw new Error('containerd ended at once');
-    const containerd = new TestContainerd(directory, process);
+  /** A test that starts one calls `stop` whatever happens. @param options `directory` for one that others know before */
+  static async start(options: TestContainerdOptions = {}): Promise<TestContainerd> {
+    const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'varve-ctrd-')));
+    const all = { binDir: selectedBin(), ...options, directory };
     try {
-      const answers = () => run('ctr', containerd.#words(['version'])).then(({ exitCode }) => exitCode === 0);
-      await until('containerd to answer', minutes, answers);
-      return containerd;
+      return new TestContainerd(all, await launchContainerd(all));
     } catch (error) {
-      await containerd.stop();
+      await removeEngine(directory);
       throw error;
     }
   }
 
-  /** The directory of its content store, and of the snapshots. */
+  /** The path of its socket. */
+  get socket(): string {
+    return containerdFiles(this.#options.directory).socket;
+  }
+
+  /** The directory of its content store, and of the snapshots of `overlayfs`. */
   get root(): string {
-    return join(this.#directory, 'root');
+    return containerdFiles(this.#options.directory).root;
+  }
+
+  /** The file that it logs to. */
+  get log(): string {
+    return containerdFiles(this.#options.directory).log;
+  }
+
+  /** As `1.6` or `2.1`. */
+  async version(): Promise<string> {
+    const { stdout } = await must(programIn(this.#options.binDir, 'containerd'), ['--version']);
+    return /\s(\d+\.\d+)\./.exec(stdout)?.[1] ?? stdout;
   }
 
   /** Runs a `ctr` command that has to succeed, in namespace `default` unless it says otherwise. @returns what it prints, without the last line break */
   async ctr(...words: readonly string[]): Promise<string> {
-    const { stdout } = await must('ctr', this.#words(words), { timeoutMs: 5 * minutes });
-    return stdout.trimEnd();
+    const { program, args, options } = this.#command(words);
+    return (await must(program, args, options)).stdout.trimEnd();
   }
 
-  /** Shows an image, read-only, for the time of `look`. */
-  async mounting<T>(image: string, look: (path: string) => T | Promise<T>): Promise<T> {
-    const point = join(this.#directory, 'image');
+  /** Like {@link ctr}, with what it prints, to the byte, in a file. */
+  async ctrTo(file: string, ...words: readonly string[]): Promise<void> {
+    const { program, args, options } = this.#command(words);
+    await must('sh', ['-c', 'exec "$@" > "$0"', file, program, ...args], options);
+  }
+
+  /** Runs a `ctr` command, whatever it answers. */
+  tryCtr(...words: readonly string[]): Promise<Result> {
+    const { program, args, options } = this.#command(words);
+    return run(program, args, options);
+  }
+
+  /** Shows an unpacked image, read-only, for the time of `look`. */
+  async mounting<T>(
+    { chainId }: Pick<ImageArchive, 'chainId'>,
+    look: (path: string) => T | Promise<T>,
+    snapshotter = 'overlayfs',
+  ): Promise<T> {
+    // `ctr images mount` of 1.6 takes the layers of overlayfs, whatever snapshotter it is given.
+    const [point, key] = [join(this.#options.directory, 'look'), 'a look at an image'];
     await mkdir(point, { recursive: true });
-    await this.ctr('images', 'mount', image, point);
+    return this.#withSnapshots(async snapshots => {
+      const { mounts } = await snapshots.view({ snapshotter, key, parent: chainId, labels: keptLabels });
+      const [{ type, source, options }] = mounts as [Mount];
+      await must('mount', ['-t', type, '-o', options.join(','), source, point]);
+      try {
+        return await look(point);
+      } finally {
+        await must('umount', [point]);
+        await snapshots.remove({ snapshotter, key });
+      }
+    });
+  }
+
+  /** All snapshots of a snapshotter in namespace `default`, as containerd shows them to its clients. */
+  infos(snapshotter: string): Promise<readonly Info[]> {
+    return this.#withSnapshots(async snapshots => {
+      const found: Info[] = [];
+      for await (const { info } of snapshots.list({ snapshotter })) found.push(...info);
+      return found;
+    });
+  }
+
+  async #withSnapshots<T>(act: (snapshots: Client<typeof Snapshots>) => Promise<T>): Promise<T> {
+    const client = new ContainerdClient(this.socket);
     try {
-      return await look(point);
+      return await act(client.service(Snapshots, 'default'));
     } finally {
-      await this.ctr('images', 'unmount', '--rm', point);
+      client.close();
     }
   }
 
-  /** Ends it and leaves nothing. */
-  async stop(): Promise<void> {
+  /** Runs a shell script in a new container, which is gone afterwards. @returns what it printed */
+  run(snapshotter: string, image: string, id: string, script: string): Promise<string> {
+    // Without a control group of its own, whose parent would stay.
+    const options = ['--rm', '--snapshotter', snapshotter, '--cgroup', ''];
+    return this.ctr('run', ...options, image, id, '/bin/sh', '-c', script);
+  }
+
+  /** Ends it as a crash does; its containers live on. */
+  async kill9(): Promise<void> {
+    await kill(this.#process);
+  }
+
+  /** Ends it with SIGTERM unless it is dead, and starts it again on what it has. */
+  async restart(): Promise<void> {
     await end(this.#process, 20_000);
-    await unmountBelow(this.#directory);
-    await rm(this.#directory, { recursive: true, force: true });
+    this.#process = await launchContainerd(this.#options);
   }
 
-  #words(words: readonly string[]): readonly string[] {
-    return ['--address', join(this.#directory, 'socket'), ...words];
+  /** Ends it with all of its containers, and leaves nothing. */
+  async stop(): Promise<void> {
+    await removeEngine(this.#options.directory);
   }
-}
 
-/** Everything that containerd would otherwise make elsewhere is in the directory, too. */
-function configuration(directory: string): string {
-  const path = (name: string) => JSON.stringify(join(directory, name));
-  return [
-    'version = 2',
-    `root = ${path('root')}`,
-    `state = ${path('state')}`,
-    'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.tracing"]',
-    `[grpc]\n  address = ${path('socket')}`,
-    `[ttrpc]\n  address = ${path('socket.ttrpc')}`,
-    `[plugins."io.containerd.internal.v1.opt"]\n  path = ${path('opt')}`,
-    '',
-  ].join('\n');
+  #command(words: readonly string[]) {
+    const { binDir } = this.#options;
+    // The client starts programs of its own to decompress.
+    const env = {
+      ...environment,
+      PATH: [binDir, process.env['PATH']].filter(Boolean).join(':'),
+      LC_ALL: 'C',
+    };
+    return {
+      program: programIn(binDir, 'ctr'),
+      args: ['--address', this.socket, ...words],
+      options: { env, timeoutMs: 5 * minutes },
+    };
+  }
 }

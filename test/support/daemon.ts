@@ -63,6 +63,8 @@ export interface StartOptions {
   readonly program?: keyof typeof programs;
   /** Sockets that are passed as systemd does it (sd_listen_fds(3)): file descriptors by name. */
   readonly passed?: Readonly<Record<string, number>>;
+  /** What the kernel calls this boot (random(4)), as after another one; its mounts are then its own. */
+  readonly bootId?: string;
 }
 
 export interface TestDaemonOptions {
@@ -73,6 +75,8 @@ export interface TestDaemonOptions {
   readonly start?: boolean;
   /** The program as it is shipped, built and without fault points: for measurements. */
   readonly shipped?: boolean;
+  /** Whether the driver under test, and not `varve`, is a storage driver too, with the layer store `docker`. */
+  readonly layers?: boolean;
 }
 
 /** A daemon with a driver name of its own, so that it does not meet another one of this machine. */
@@ -81,6 +85,7 @@ export async function startDaemon({
   env = {},
   start = true,
   shipped = false,
+  layers = false,
 }: TestDaemonOptions = {}): Promise<TestDaemon> {
   const directory = await mkdtemp(join(tmpdir(), 'varve-daemon-'));
   const driver = `vt${process.pid}-${++count}`;
@@ -93,7 +98,12 @@ export async function startDaemon({
   const logFile = join(directory, 'log');
   const { drivers = {}, ...rest } = config as { drivers?: Record<string, object> };
   const defaults = { root, run: join(directory, 'run'), engine: 'none', intervals: { reconcileSeconds: 1 } };
-  const ownDrivers = { varve: { socket: join(directory, 'varve.sock') }, [driver]: {}, ...drivers };
+  const [ofVarve, ofDriver] = layers ? [{ layerStore: 'default' }, { layerStore: 'docker' }] : [{}, {}];
+  const ownDrivers = {
+    varve: { socket: join(directory, 'varve.sock'), ...ofVarve },
+    [driver]: ofDriver,
+    ...drivers,
+  };
   writeFileSync(configFile, stringify({ ...defaults, ...rest, drivers: ownDrivers }));
   writeFileSync(faultFile, '');
   writeFileSync(logFile, '');
@@ -125,9 +135,11 @@ export async function startDaemon({
     },
     hits: () => new Set(hits()),
     calls: () => countCalls(hits()),
-    async start({ program = usualProgram, passed = {} } = {}) {
+    async start({ program = usualProgram, passed = {}, bootId } = {}) {
       const faults = program === 'shipped' ? {} : { VARVE_FAULTS: faultFile };
-      const started = spawn('sh', ['-c', activation(passed), 'sh', process.execPath, ...words(program)], {
+      const command = ['sh', '-c', activation(passed), 'sh', process.execPath, ...words(program)];
+      const [first = '', ...rest] = bootId === undefined ? command : booted(directory, bootId, command);
+      const started = spawn(first, rest, {
         env: { ...environment, ...env, ...faults },
         stdio: ['ignore', 'ignore', 'pipe', ...Object.values(passed)],
       });
@@ -175,6 +187,14 @@ function activation(passed: Readonly<Record<string, number>>): string {
   const names = Object.keys(passed);
   if (names.length === 0) return 'exec "$@"';
   return `LISTEN_PID=$$ LISTEN_FDS=${names.length} LISTEN_FDNAMES=${names.join(':')} exec "$@"`;
+}
+
+/** The words of a command that sees another boot id; its process is the one that is started. */
+function booted(directory: string, bootId: string, command: readonly string[]): readonly string[] {
+  const file = join(directory, 'boot-id');
+  writeFileSync(file, `${bootId}\n`);
+  const script = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"';
+  return ['unshare', '--mount', '--propagation', 'slave', 'sh', '-c', script, file, ...command];
 }
 
 /** Sends one request to a plugin socket, with the headers that dockerd sends and no Content-Type. */

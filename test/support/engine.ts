@@ -15,9 +15,20 @@ const selectedSuite = () => process.env['VARVE_ENGINE_SUITE'];
 /** Of the installed engine its own client: another `docker` of this machine may come first in PATH. */
 const installedBin = '/usr/bin';
 
+/** The directory with the programs of the selected engine; undefined for those that are installed. */
+export function selectedBin(): string | undefined {
+  const suite = selectedSuite();
+  return suite === undefined ? undefined : engineBin(suite);
+}
+
 /** Registers tests that learn nothing from a second engine: they run on the installed one alone. */
 export function onFirstEngine(register: () => void): void {
   if (selectedSuite() === undefined) register();
+}
+
+/** Registers tests of what no installed engine can do: Debian 12 has Docker 20.10. */
+export function onLaterEngines(register: () => void): void {
+  if (selectedSuite() !== undefined) register();
 }
 
 /** A container engine for one test: real, private, with the image `busybox` and nothing else. */
@@ -53,14 +64,15 @@ export interface TestEngine {
 export interface TestEngineOptions {
   /** The engine of another Debian suite: what `scripts/engines path SUITE` prints. */
   readonly binDir?: string;
+  /** A containerd to keep images in, by its socket, and the name that a snapshotter has there; from Docker 26 on. */
+  readonly imageStore?: { readonly containerd: string; readonly snapshotter: string };
   /** Further arguments of dockerd, such as `--live-restore`. */
   readonly args?: readonly string[];
 }
 
 /** Starts a private dockerd; a test that does so calls `stop` whatever happens. */
 export async function startEngine(options: TestEngineOptions = {}): Promise<TestEngine> {
-  const suite = selectedSuite();
-  const binDir = options.binDir ?? (suite === undefined ? undefined : engineBin(suite));
+  const binDir = options.binDir ?? selectedBin();
   const directory = await mkdtemp(join(tmpdir(), 'varve-engine-'));
   const { socket, dataRoot, log } = engineFiles(directory);
   const dockerHost = `unix://${socket}`;

@@ -40,10 +40,21 @@ export function statusText(status: StatusView, now: Date): string {
     ...facts.map(([name = '', value = '']) => `${name.padEnd(width)}   ${printable(value)}`),
     '',
     table(['DRIVER', 'POOL', 'ADDRESS'], drivers),
+    ...snapshotterTable(status),
     '',
     poolTable(status),
     ...status.warnings.flatMap(warning => ['', `Warning: ${printable(warning)}`]),
   ].join('\n');
+}
+
+/** A managed plugin has none. */
+function snapshotterTable({ snapshotters }: StatusView): readonly string[] {
+  const rows = snapshotters.map(({ name, layerStore, addresses }) => [
+    name,
+    layerStore,
+    addresses.join('\n'),
+  ]);
+  return rows.length === 0 ? [] : ['', table(['SNAPSHOTTER', 'LAYER STORE', 'ADDRESS'], rows)];
 }
 
 function poolTable({ pools }: StatusView): string {

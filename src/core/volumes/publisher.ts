@@ -1,5 +1,5 @@
-import { FailedPrecondition } from '../../errors/errors.ts';
 import { step } from '../../lib/fault.ts';
+import { blindness, requireVisible } from '../engine-sight.ts';
 import type { MountUser } from '../mount.ts';
 import type { PoolName, VolumeNumber } from '../names.ts';
 import type { Directory, Mounter } from '../ports.ts';
@@ -70,13 +70,8 @@ export class Publisher {
       await step('publish.mount', () => this.#mounter.mount(mount));
       this.#prepared.add(nameOf(place));
     }
-    const sees = (pid: number) => this.#mounter.visibleTo(pid, target, { elsewhere: this.#options.managed });
-    if (peer !== undefined && !(await sees(peer))) {
-      throw new FailedPrecondition(
-        `the container engine (process ${peer}) does not see mounts made under ${this.#mountPoints.path}; ` +
-          'run varve in the mount namespace of the engine, or share the directory with it (mount --make-rshared; docker run --volume PATH:PATH:rshared)',
-      );
-    }
+    const look = { target, below: this.#mountPoints.path, elsewhere: this.#options.managed };
+    if (peer !== undefined) await requireVisible(this.#mounter, peer, look);
     return target;
   }
 
@@ -86,11 +81,7 @@ export class Publisher {
   }
 
   #requireSight(): void {
-    if (!this.#isBlind) return;
-    throw new FailedPrecondition(
-      'varve does not see the processes of the container engine, and could not tell who uses a volume; ' +
-        'give it the pid namespace of the host (docker run --pid host)',
-    );
+    if (this.#isBlind) throw blindness();
   }
 
   /**

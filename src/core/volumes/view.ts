@@ -59,6 +59,11 @@ export interface StatusView {
     readonly addresses: readonly string[];
     readonly pool: string;
   }[];
+  readonly snapshotters: readonly {
+    readonly name: string;
+    readonly addresses: readonly string[];
+    readonly layerStore: string;
+  }[];
   readonly engine: {
     readonly address: string;
     readonly reachable: boolean;

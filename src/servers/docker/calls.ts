@@ -1,3 +1,4 @@
+import type { GraphLayers } from '../../core/layers/graph.ts';
 import { parseMountId, parseVolumeName, show } from '../../core/names.ts';
 import { statusOf } from '../../core/volumes/describe.ts';
 import type { Driver } from '../../core/volumes/driver.ts';
@@ -13,6 +14,8 @@ export interface VolumeDriverParts {
   readonly driver: Driver;
   readonly service: VolumeService;
   readonly inventory: Inventory;
+  /** The layers of the engine, where the driver serves them too. */
+  readonly graph?: GraphLayers | undefined;
   /** The engine has started anew, and may know things that we should learn. */
   readonly onActivate: () => void;
 }
@@ -24,14 +27,14 @@ type Call = (body: Body, peer: number | undefined) => Promise<object>;
  * which dockerd sends when it repeats a request, has no Name and is refused by every call that changes something.
  */
 export function volumeCalls(parts: VolumeDriverParts): Record<string, Call> {
-  const { driver, service, inventory } = parts;
+  const { driver, service, inventory, graph } = parts;
   const mountPointOf = (name: unknown): string =>
     inventory.volume(parseVolumeName(name), driver.name).mountPoint;
 
   return {
     'Plugin.Activate': async () => {
       await engineStarted(parts);
-      return { Implements: ['VolumeDriver'] };
+      return { Implements: ['VolumeDriver', ...(graph === undefined ? [] : ['GraphDriver'])] };
     },
     'VolumeDriver.Capabilities': async () => ({ Capabilities: { Scope: 'local' } }),
     'VolumeDriver.Create': async body => {

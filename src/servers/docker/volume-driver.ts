@@ -5,8 +5,10 @@ import { InvalidArgument, messageOf, NotFound } from '../../errors/errors.ts';
 import { toDocker } from '../../errors/to-docker.ts';
 import { faultPoint } from '../../lib/fault.ts';
 import type { Logger } from '../../lib/log.ts';
+import { received, sendArchive, whenClosed } from '../admin/streams.ts';
 import { type Body, engineStarted, type VolumeDriverParts, volumeCalls } from './calls.ts';
 import { EngineWatch } from './engine-watch.ts';
+import { ArchiveAnswer, applyDiff, graphCalls } from './graph-driver.ts';
 
 export interface PluginParts extends VolumeDriverParts {
   /** Requests wait for this: the socket is bound before the state is loaded. */
@@ -26,12 +28,21 @@ export interface PluginParts extends VolumeDriverParts {
 const bodyLimit = '1mb';
 
 /**
- * The plugin socket of one driver (Docker plugin API, VolumeDriver). dockerd sends no Content-Type, at times an
+ * The plugin socket of one driver (Docker plugin API: VolumeDriver, GraphDriver). dockerd sends no Content-Type, at times an
  * empty Host, and after a broken connection repeats a request with an empty body.
  */
 export function pluginApp(parts: PluginParts): Express {
   const app = express();
   app.disable('x-powered-by').disable('etag');
+  const { graph } = parts;
+  if (graph !== undefined) {
+    app.post('/GraphDriver.ApplyDiff', async (request, response) => {
+      await parts.ready;
+      await answer(parts, 'GraphDriver.ApplyDiff', request, response, () =>
+        applyDiff(graph, request.query, received(request, response), whenClosed(response)),
+      );
+    });
+  }
   app.use(express.text({ type: () => true, limit: bodyLimit }));
   const engine = new EngineWatch(() => engineStarted(parts));
   for (const [method, call] of Object.entries(volumeCalls(parts))) {
@@ -41,6 +52,13 @@ export function pluginApp(parts: PluginParts): Express {
       parts.onPeer(peer);
       if (parts.managed) await engine.see(peer);
       await answer(parts, method, request, response, body => call(body, peer));
+    });
+  }
+  for (const [method, call] of Object.entries(graph === undefined ? {} : graphCalls(graph))) {
+    app.post(`/${method}`, async (request, response) => {
+      await parts.ready;
+      const caller = { peer: parts.peerPid(request.socket), signal: whenClosed(response) };
+      await answer(parts, method, request, response, body => call(body, caller));
     });
   }
   app.use((request: Request, response: Response) => {
@@ -74,8 +92,7 @@ async function answer(
     if (fault === 'empty') return void response.json({});
     const result = await call(parseBody(request.body));
     if (fault === 'lose') return void request.socket.destroy();
-    response.json(result);
-    trace(() => JSON.stringify(result));
+    trace(await send(response, result));
   } catch (error) {
     // An engine asks for each name before it creates it.
     const isQuestion = method === 'VolumeDriver.Get' && error instanceof NotFound;
@@ -87,9 +104,21 @@ async function answer(
       request.socket.destroy();
       return;
     }
+    // An archive that breaks off tells of it by the broken connection.
+    if (response.headersSent || response.destroyed) return;
     const { status, body } = toDocker(error);
     response.status(status).json(body);
   }
+}
+
+/** @returns what was sent, for the log */
+async function send(response: Response, result: object): Promise<() => string> {
+  if (!(result instanceof ArchiveAnswer)) {
+    response.json(result);
+    return () => JSON.stringify(result);
+  }
+  await sendArchive(response, result.archive);
+  return () => 'an archive';
 }
 
 /**

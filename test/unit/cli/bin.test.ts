@@ -42,6 +42,7 @@ describe('the varve command', () => {
       'layer export',
       'layer rm',
     ],
+    ...['engine', 'engine setup', 'engine check'],
   ];
 
   describe('--help', () => {
@@ -72,6 +73,8 @@ describe('the varve command', () => {
       ['volume rm', "missing required argument 'volume'"],
       ['status extra', 'too many arguments'],
       ['completion tcsh', 'tcsh'],
+      ['engine setup podman', 'podman'],
+      ['engine setup docker --print --restart', 'give one of them'],
       ['layer verify', 'or give --all'],
       ['layer verify base --all', 'or give --all'],
       ['layer diff base', "missing required argument 'layer'"],

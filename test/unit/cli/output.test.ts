@@ -171,6 +171,7 @@ describe('the status', () => {
         root: '/data',
         managed: false,
         drivers: [{ name: 'varve', addresses: ['/s', '127.0.0.1:7000'], pool: 'default' }],
+        snapshotters: [{ name: 'varve', addresses: ['unix:///c'], layerStore: 'containerd' }],
         engine: { address: 'unix:///d', reachable: false, version: null, error: 'connection refused' },
         pools: [
           {
@@ -187,6 +188,7 @@ describe('the status', () => {
     expect(text).to.include('Engine    unix:///d, not reachable: connection refused');
     expect(text).to.include('Volumes   3, 2 mounted, 1 unhealthy');
     expect(text).to.match(/^varve +default +\/s\n +127\.0\.0\.1:7000$/m);
+    expect(text).to.match(/^varve +containerd +unix:\/\/\/c$/m);
     expect(text).to.match(/^default +directory +\/data\/pools\/default +ok +none +1\.0 KiB +- +3$/m);
     expect(text).to.include('Warning: pool nas is not mounted; mount it');
   });

@@ -16,9 +16,11 @@ describe('the keys of the configuration', () => {
         'layerStores.NAME.driver',
         'layerStores.NAME.path',
       ],
-      ...['drivers.NAME.pool', 'drivers.NAME.socket', 'drivers.NAME.options', 'drivers.NAME.tcp.address'],
+      ...['drivers.NAME.pool', 'drivers.NAME.socket', 'drivers.NAME.options', 'drivers.NAME.layerStore'],
+      'drivers.NAME.tcp.address',
       ...['drivers.NAME.tcp.insecure', 'drivers.NAME.tcp.tls.certFile', 'drivers.NAME.tcp.tls.keyFile'],
       'drivers.NAME.tcp.tls.caFile',
+      ...['socket', 'layerStore', 'containerd', 'limit', 'sync'].map(key => `snapshotters.NAME.${key}`),
     ]);
   });
 

@@ -50,8 +50,23 @@ describe('loadConfig', () => {
         log: { level: 'info', format: 'auto' },
         intervals: { reconcileSeconds: 30, usageSeconds: 300 },
         pools: { default: { driver: 'directory', path: '/var/lib/varve/pools/default' } },
-        layerStores: { default: { driver: 'auto', path: '/var/lib/varve/layers/default' } },
-        drivers: { varve: { pool: 'default', socket: '/run/docker/plugins/varve.sock', options: {} } },
+        layerStores: {
+          default: { driver: 'auto', path: '/var/lib/varve/layers/default' },
+          containerd: { driver: 'auto', path: '/var/lib/varve/layers/containerd' },
+          docker: { driver: 'auto', path: '/var/lib/varve/layers/docker' },
+        },
+        drivers: {
+          varve: {
+            ...{ pool: 'default', socket: '/run/docker/plugins/varve.sock', options: {} },
+            layerStore: 'docker',
+          },
+        },
+        snapshotters: {
+          varve: {
+            ...{ socket: '/run/varve/containerd.sock', layerStore: 'containerd', sync: 'apply' },
+            containerd: '/run/containerd/containerd.sock',
+          },
+        },
       });
       expect(entries.map(entry => entry.source)).to.satisfy((all: string[]) =>
         all.every(s => s === 'default'),
@@ -285,9 +300,9 @@ describe('loadConfig', () => {
     });
 
     it('may move the implicit one, and have it use another driver', () => {
-      expect(load('layerStores: {default: {path: /b, driver: copy}}').config.layerStores).to.deep.equal({
-        default: { driver: 'copy', path: '/b' },
-      });
+      const { layerStores } = load('layerStores: {default: {path: /b, driver: copy}}').config;
+      expect(layerStores['default']).to.deep.equal({ driver: 'copy', path: '/b' });
+      expect(layerStores).to.have.keys('default', 'containerd', 'docker');
     });
 
     it('lie neither inside each other nor inside a pool, and hold none', () => {
@@ -304,6 +319,62 @@ describe('loadConfig', () => {
         'mountPoints is /a/b, and layer store a is at /a',
       );
       expect(refused('layerStores: {a: {path: /}}')).to.include('layerStores.a.path is "/"');
+    });
+  });
+
+  describe('what engines keep their layers in', () => {
+    const snapshotters = (entries: string) => `layerStores: {two: {path: /two}}\nsnapshotters: ${entries}`;
+
+    it('has a socket for each, beside that of `varve`', () => {
+      const { config } = load(`run: /r\n${snapshotters('{varve: {limit: 20Gi}, b: {layerStore: two}}')}`);
+      expect(config.snapshotters).to.have.keys('varve', 'b');
+      expect(config.snapshotters['varve']).to.include({ socket: '/r/containerd.sock', limit: '20Gi' });
+      expect(config.snapshotters['b']).to.include({ socket: '/r/containerd-b.sock', layerStore: 'two' });
+      expect(load('drivers: {nas: {}}').config.drivers['nas']).not.to.have.property('layerStore');
+    });
+
+    it('is a layer store that there is', () => {
+      expect(refused(snapshotters('{b: {layerStore: three}}'))).to.include(
+        'snapshotters.b.layerStore is "three", which is not a layer store; add it under layerStores',
+      );
+      expect(refused('drivers: {varve: {layerStore: dokcer}}')).to.include('did you mean docker?');
+    });
+
+    it('serves one engine', () => {
+      expect(refused(snapshotters('{b: {}}'))).to.include(
+        'snapshotters.b.layerStore is containerd, the layer store of snapshotters.varve; each engine needs one of its own',
+      );
+      expect(refused('drivers: {varve: {layerStore: containerd}}')).to.include(
+        'snapshotters.varve.layerStore is containerd, the layer store of drivers.varve',
+      );
+      expect(refused(snapshotters('{b: {layerStore: two, socket: /run/varve/containerd.sock}}'))).to.include(
+        'snapshotters.b.socket is /run/varve/containerd.sock, which snapshotters.varve.socket has too',
+      );
+    });
+
+    it('is mounted where nothing else is', () => {
+      const message = 'and storage drivers mount layers below /r/graph; neither may hold the other';
+      expect(refused('root: /r\nmountPoints: /r/graph')).to.include(`mountPoints is /r/graph, ${message}`);
+      expect(refused('root: /r\npools: {a: {path: /r/graph/a}}')).to.include(message);
+      expect(load('managed: true\nroot: /r\nmountPoints: /r/graph').config.mountPoints).to.equal('/r/graph');
+    });
+
+    it('has a limit that is a size', () => {
+      expect(refused('snapshotters: {varve: {limit: much}}')).to.include('is not a size; write it like');
+      expect(refused('snapshotters: {varve: {sync: never}}')).to.include('it takes apply or later');
+      expect(refused('snapshotters: {a/b: }')).to.include('the snapshotter name "a/b" is not allowed');
+    });
+
+    it('is nothing in a managed plugin', () => {
+      const { config } = load('managed: true');
+      expect(config.snapshotters).to.deep.equal({});
+      expect(config.layerStores).to.have.keys('default');
+      expect(config.drivers['varve']).not.to.have.property('layerStore');
+      const refusal = 'layerStore is refused in a managed plugin, which no engine can keep its layers in';
+      expect(refused('managed: true\nsnapshotters: {varve: }')).to.include(`snapshotters.varve.${refusal}`);
+      expect(refused('managed: true\ndrivers: {varve: {layerStore: docker}}')).to.include(
+        `drivers.varve.${refusal}`,
+      );
     });
   });
 

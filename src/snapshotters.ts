@@ -1,0 +1,48 @@
+/** Which parts serve an engine's containerd. */
+import type { Config, LayerStoreConfig } from './config/schema.ts';
+import type { LayerStores } from './core/layers/stores.ts';
+import { parseSize } from './core/quantity.ts';
+import { Containerd } from './host/linux/containerd.ts';
+import { peerPid } from './host/linux/peer.ts';
+import type { Cleanup } from './lib/cleanup.ts';
+import type { RootLogger } from './lib/log.ts';
+import { diffHandlers } from './servers/containerd/diff.ts';
+import { Fills } from './servers/containerd/fills.ts';
+import type { ContainerdParts } from './servers/containerd/parts.ts';
+import { snapshotHandlers } from './servers/containerd/snapshots.ts';
+import { GrpcServer } from './servers/grpc/server.ts';
+import { Diff } from './wire/gen/containerd/services/diff/v1/diff_pb.ts';
+import { Snapshots } from './wire/gen/containerd/services/snapshots/v1/snapshots_pb.ts';
+
+/** The snapshotters of the configuration. */
+export function composeSnapshotters(
+  config: Config,
+  stores: LayerStores,
+  log: RootLogger,
+  cleanup: Cleanup,
+): readonly ContainerdParts[] {
+  return Object.entries(config.snapshotters).map(([name, { layerStore, containerd, limit, sync }]) => {
+    const blobs = new Containerd(containerd);
+    cleanup.defer(() => blobs.close());
+    return {
+      ...{ name, blobs, fills: new Fills(), durable: sync === 'apply' },
+      limit: limit === undefined ? null : parseSize(limit),
+      store: () => stores.get(layerStore),
+      root: (config.layerStores[layerStore] as LayerStoreConfig).path,
+      log: log.child({ part: `snapshotter ${name}` }),
+    };
+  });
+}
+
+/** What answers on the socket of a snapshotter. */
+export function snapshotterServer(
+  parts: ContainerdParts,
+  options: { readonly ready: Promise<void>; readonly debug: boolean },
+): GrpcServer {
+  const server = new GrpcServer({ ...options, peerPid, log: parts.log });
+  // Commit is called within a transaction of containerd: one that is answered late and done all the same leaves a layer
+  // that containerd knows nothing of. The others take as long as there are files.
+  server.add(Snapshots, snapshotHandlers(parts), { unlimited: ['prepare', 'view', 'commit', 'usage'] });
+  server.add(Diff, diffHandlers(parts), { unlimited: ['apply', 'diff'] });
+  return server;
+}
