@@ -6,11 +6,17 @@ import Table from 'cli-table3';
 import { nodeBinary, repository } from '../scripts/lib/paths.ts';
 import { must } from '../scripts/lib/process.ts';
 import type { Row } from './compare.ts';
+import { benchEngine } from './engine.ts';
 import { benchEngineAbsent, benchEngineStart } from './engine-start.ts';
 import { benchLayers } from './layers.ts';
 import { benchVolume } from './volume.ts';
 
-const usual = { volume: benchVolume, 'engine-start': benchEngineStart, layers: () => benchLayers() };
+const usual = {
+  volume: benchVolume,
+  'engine-start': benchEngineStart,
+  layers: () => benchLayers(),
+  engine: () => benchEngine(),
+};
 /** The last takes ten minutes and runs when it is named. */
 const benches: Readonly<Record<string, () => Promise<Row[]>>> = {
   ...usual,

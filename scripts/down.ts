@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { basename, join } from 'node:path';
 import { FailedPrecondition, messageOf } from '../src/errors/errors.ts';
 import { engineFiles } from './lib/engine.ts';
+import { emptyEngine } from './lib/engine-on-varve.ts';
 import { ask } from './lib/http.ts';
 import { mountsBelow, unmountBelow } from './lib/mounts.ts';
 import { stateDirectory } from './lib/paths.ts';
@@ -18,6 +19,7 @@ async function main(): Promise<void> {
   if (engine?.kind === 'found' && daemon !== undefined) await refuseWhileUsed(engine.socket);
   // The engine goes first, while the daemon can still answer its Unmount calls.
   if (await engineRemains()) {
+    if (engine?.name !== undefined) await emptyEngine(engine).catch(() => undefined);
     await removeEngine(engineDirectory);
     console.log('Stopped the private engine, with its containers.');
   }

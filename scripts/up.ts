@@ -1,21 +1,26 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { FailedPrecondition, messageOf } from '../src/errors/errors.ts';
 import { ensureBusyboxImage } from './lib/busybox.ts';
 import { daemonAnswers, daemonPaths, quote, startDaemon, varve, writeCommand } from './lib/daemon.ts';
+import { engineFiles } from './lib/engine.ts';
+import { engineKinds, requireKind, startEngineOnVarve, writeDaemonConfig } from './lib/engine-on-varve.ts';
 import { findOrStartEngine } from './lib/find-engine.ts';
 import { engineAnswers } from './lib/http.ts';
 import { installPackages } from './lib/packages.ts';
 import { repository } from './lib/paths.ts';
 import { must, run } from './lib/process.ts';
-import { binDirectory, readState, remember, type UpState } from './lib/state.ts';
+import { binDirectory, engineDirectory, readState, remember, type UpState } from './lib/state.ts';
 import { runSteps } from './lib/steps.ts';
 
-const usage = `scripts/up [--env]
+const usage = `scripts/up [--env] [--engine ${engineKinds.join('|')}]
 
 Builds varve, starts it for the container engine of this host, or for a private one where there is none, and
 shows that two containers share a volume. The volumes are in /var/lib/varve-up, unless VARVE_ROOT names another
 directory; all VARVE_* variables reach the daemon.
-  --env  start nothing, print what to evaluate: eval "$(scripts/up --env)"`;
+  --env     print what to evaluate: eval "$(scripts/up --env)"; starts nothing without --engine
+  --engine  a private engine that keeps its images and containers on varve`;
 
 type Ready = Required<Pick<UpState, 'engine' | 'paths'>>;
 
@@ -76,7 +81,52 @@ async function demonstrate(): Promise<string> {
   return 'hello';
 }
 
+/** One engine is served at a time. @throws FailedPrecondition */
+function requireOnly(name: string | undefined): void {
+  const { engine: other } = readState();
+  if (other === undefined || other.name === name) return;
+  const what = other.name ?? `a daemon for the engine at ${other.socket}`;
+  throw new FailedPrecondition(`${what} is up; run scripts/down first`);
+}
+
+/** @throws FailedPrecondition, InvalidArgument */
+async function engineOnVarve(name: string): Promise<void> {
+  requireKind(name);
+  requireOnly(name);
+  await runSteps([
+    ['Building varve', build],
+    ['Daemon', daemonFirst],
+    [`Engine ${name} on varve`, progress => startOn(name, progress)],
+    ['Image busybox', image],
+    ['A container', async () => docker('run', '--rm', '--network', 'none', 'busybox', 'echo', 'runs')],
+  ]);
+  const { paths } = ready();
+  console.log(`\n${(await varve(paths, 'layer', 'tree')).stdout}
+Type next: eval "$(${quote(`${repository}/scripts/up`)} --env)", then docker run, varve layer tree, varve engine check.
+To stop: ${repository}/scripts/down, which removes the images and containers as well.`);
+}
+
+/** An engine looks for its storage driver when it starts: the daemon is there before. */
+async function daemonFirst(): Promise<string> {
+  const paths = daemonPaths(writeDaemonConfig());
+  remember({ paths });
+  if (await daemonAnswers(paths)) return 'was running';
+  remember({ daemon: await startDaemon(paths, engineFiles(engineDirectory).socket) });
+  return `started on ${paths.root}`;
+}
+
+async function startOn(name: string, onProgress: (text: string) => void): Promise<string> {
+  const { socket } = engineFiles(engineDirectory);
+  // Before it starts: `down` then knows of an engine that starts half.
+  remember({ engine: { kind: 'private', socket, name } });
+  const { paths } = readState();
+  const engine = await startEngineOnVarve(name, paths ?? daemonPaths(), onProgress);
+  remember({ engine });
+  return `at ${socket}`;
+}
+
 async function everything(): Promise<void> {
+  requireOnly(undefined);
   await runSteps([
     ['Building varve', build],
     ['Container engine', engine],
@@ -112,17 +162,34 @@ async function printEnvironment(): Promise<void> {
     throw new FailedPrecondition('the engine or the daemon has ended since; run scripts/up again');
   }
   const path = process.env.PATH ?? '';
+  const before = [binDirectory, served.binDir].filter(part => part !== undefined);
   console.log(`export DOCKER_HOST=${quote(`unix://${served.socket}`)}`);
   console.log(`export VARVE_ROOT=${quote(paths.root)}`);
   console.log(`export VARVE_RUN=${quote(paths.run)}`);
   console.log(`export VARVE_SOCKET=${quote(paths.adminSocket)}`);
-  if (!path.split(':').includes(binDirectory)) console.log(`export PATH=${quote(`${binDirectory}:${path}`)}`);
+  if (paths.configFile !== undefined) console.log(`export VARVE_CONFIG=${quote(paths.configFile)}`);
+  const missing = before.filter(part => !path.split(':').includes(part));
+  if (missing.length > 0) console.log(`export PATH=${quote([...missing, path].join(':'))}`);
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { env: { type: 'boolean' }, help: { type: 'boolean' } } });
-  if (values.help) return console.log(usage);
-  await (values.env ? printEnvironment() : everything());
+  const { values } = parseArgs({
+    options: { env: { type: 'boolean' }, engine: { type: 'string' }, help: { type: 'boolean' } },
+  });
+  const { env = false, engine: name, help = false } = values;
+  if (help) return console.log(usage);
+  if (!env) return name === undefined ? everything() : engineOnVarve(name);
+  if (name !== undefined) await upBeside(name);
+  await printEnvironment();
+}
+
+/** Does the work with what it says on the standard error: the standard output is evaluated. */
+async function upBeside(name: string): Promise<void> {
+  const child = spawn(process.execPath, [import.meta.filename, '--engine', name], {
+    stdio: ['ignore', process.stderr, process.stderr],
+  });
+  const [code] = (await once(child, 'close')) as [number | null];
+  if (code !== 0) throw new FailedPrecondition(`${name} did not start; see above`);
 }
 
 await main().catch((error: unknown) => {

@@ -6,22 +6,35 @@ import { Internal } from '../../src/errors/errors.ts';
 import { nodeBinary, varveScript } from './paths.ts';
 import { identify, isAlive, type ProcessId } from './proc.ts';
 import { type Result, run, tail } from './process.ts';
-import { binDirectory, type DaemonPaths, daemonLog } from './state.ts';
+import { binDirectory, type DaemonPaths, daemonConfig, daemonLog } from './state.ts';
 import { until } from './wait.ts';
 
 /** What an installed varve has is left alone: one root has one daemon. */
-const environment = { VARVE_ROOT: '/var/lib/varve-up', VARVE_RUN: '/run/varve-up', ...process.env };
+const environment: NodeJS.ProcessEnv = {
+  ...{ VARVE_ROOT: '/var/lib/varve-up', VARVE_RUN: '/run/varve-up' },
+  ...process.env,
+};
+// After `down` the caller's shell still names a file that is gone.
+if (environment['VARVE_CONFIG'] === daemonConfig) delete environment['VARVE_CONFIG'];
 
-/** Where a daemon started now would keep what it has. @throws InvalidArgument for a wrong configuration */
-export function daemonPaths(): DaemonPaths {
-  const { config } = loadConfig({ environment });
+/**
+ * Where a daemon started now would keep what it has. @param configFile one of ours, before that of the environment
+ * @throws InvalidArgument for a wrong configuration
+ */
+export function daemonPaths(configFile?: string): DaemonPaths {
+  const { config } = loadConfig({ environment: environmentWith(configFile) });
   const { root, run: runDirectory, adminSocket, drivers } = config;
   return {
     root,
     run: runDirectory,
     adminSocket,
     pluginSockets: Object.values(drivers).map(driver => driver.socket),
+    ...(configFile !== undefined && { configFile }),
   };
+}
+
+function environmentWith(configFile: string | undefined): NodeJS.ProcessEnv {
+  return configFile === undefined ? environment : { ...environment, VARVE_CONFIG: configFile };
 }
 
 /** Runs the `varve` command of this checkout. */
@@ -39,7 +52,7 @@ export async function startDaemon(paths: DaemonPaths, engineSocket: string): Pro
   const log = openSync(daemonLog, 'a');
   const child = spawn(nodeBinary, [varveScript, 'daemon', '--engine', `unix://${engineSocket}`], {
     cwd: '/',
-    env: environment,
+    env: environmentWith(paths.configFile),
     detached: true,
     stdio: ['ignore', log, log],
   });

@@ -1,11 +1,9 @@
-import { spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { FailedPrecondition, Internal, messageOf } from '../../src/errors/errors.ts';
+import { FailedPrecondition } from '../../src/errors/errors.ts';
 import { engineAnswers } from './http.ts';
-import { childrenOf, identify, isAlive, isReaped, kill, type ProcessId } from './proc.ts';
-import { tail } from './process.ts';
+import { launch } from './launch.ts';
+import { childrenOf, identify, isReaped, kill, type ProcessId } from './proc.ts';
 import { until } from './wait.ts';
 
 export interface EngineOptions {
@@ -13,6 +11,8 @@ export interface EngineOptions {
   readonly directory: string;
   /** A directory with `dockerd` and `containerd` to use instead of the installed ones. */
   readonly binDir?: string | undefined;
+  /** A containerd to keep images in, by its socket, and the name that a snapshotter has there. */
+  readonly imageStore?: { readonly containerd: string; readonly snapshotter: string } | undefined;
   /** Further arguments of dockerd. */
   readonly args?: readonly string[] | undefined;
   /** How long it may take to answer; it waits for the plugins of the volumes that it knows. By default 60 s. */
@@ -46,22 +46,28 @@ const longestSocket = 'exec/containerd/containerd-debug.sock';
 
 /** Starts a dockerd that shares nothing with another one, and waits until it answers. @throws Internal */
 export async function launchEngine(options: EngineOptions): Promise<ProcessId> {
-  const files = engineFiles(options.directory);
-  if (Buffer.byteLength(join(options.directory, longestSocket)) > 107) {
-    throw new FailedPrecondition(`the path ${options.directory} is too long for a socket; use a shorter one`);
+  const { directory, binDir, imageStore, args = [], readyMs = 60_000 } = options;
+  const files = engineFiles(directory);
+  if (Buffer.byteLength(join(directory, longestSocket)) > 107) {
+    throw new FailedPrecondition(`the path ${directory} is too long for a socket; use a shorter one`);
   }
-  await mkdir(options.directory, { recursive: true });
-  const log = openSync(files.log, 'a');
-  const child = spawn('dockerd', dockerdArguments(files, options.args ?? []), {
-    cwd: options.directory,
-    detached: true,
-    stdio: ['ignore', log, log],
-    env: { ...process.env, PATH: [options.binDir, process.env.PATH].filter(Boolean).join(':') },
+  await mkdir(directory, { recursive: true });
+  const inContainerd = imageStore === undefined ? [] : await keepImagesIn(directory, imageStore);
+  return launch({
+    ...{ program: 'dockerd', directory, binDir, log: files.log, readyMs },
+    args: dockerdArguments(files, [...inContainerd, ...args]),
+    answers: () => engineAnswers(files.socket),
   });
-  closeSync(log);
-  const failure = new Promise<never>((_, reject) => child.on('error', reject));
-  child.unref();
-  return Promise.race([failure, ready(child.pid, files, options.readyMs ?? 60_000)]);
+}
+
+/** @returns the arguments with which dockerd, from 26 on, keeps its images in a containerd that is there */
+async function keepImagesIn(
+  directory: string,
+  { containerd, snapshotter }: NonNullable<EngineOptions['imageStore']>,
+): Promise<readonly string[]> {
+  const config = join(directory, 'daemon.json');
+  await writeFile(config, JSON.stringify({ features: { 'containerd-snapshotter': true } }));
+  return ['--config-file', config, '--containerd', containerd, '--storage-driver', snapshotter];
 }
 
 function dockerdArguments(files: EngineFiles, more: readonly string[]): string[] {
@@ -76,23 +82,6 @@ function dockerdArguments(files: EngineFiles, more: readonly string[]): string[]
     ],
     ...more,
   ];
-}
-
-async function ready(pid: number | undefined, files: EngineFiles, readyMs: number): Promise<ProcessId> {
-  const id = pid === undefined ? undefined : identify(pid);
-  if (id === undefined) return broken(files, 'ended at once');
-  const answer = await until('dockerd to answer', readyMs, async () => {
-    if (!isAlive(id)) return 'ended before it answered';
-    return (await engineAnswers(files.socket)) && 'ready';
-  }).catch(messageOf);
-  if (answer === 'ready') return id;
-  await kill(id);
-  return broken(files, answer);
-}
-
-async function broken(files: EngineFiles, what: string): Promise<never> {
-  const log = await readFile(files.log, 'utf8').catch(() => '');
-  throw new Internal(`dockerd ${what}; the end of ${files.log}:\n${tail(log, 15)}`);
 }
 
 /**

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { readdir, rm, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type EngineFiles, engineFiles } from './engine.ts';
 import { ask } from './http.ts';
 import { unmountBelow } from './mounts.ts';
@@ -19,8 +19,8 @@ const programs = /^(dockerd|containerd|containerd-shim.*)$/;
 
 /**
  * Ends a private engine and deletes its directory: containers, dockerd, containerd and shims, mounts, control
- * groups, sockets. It does not have to run. Each process is known by the engine's own directory or namespace
- * among its arguments.
+ * groups, sockets. It does not have to run, and may be a containerd alone. Each process is known by the engine's own
+ * directory or namespace among its arguments.
  * @throws FailedPrecondition when a mount stays; nothing is deleted then
  */
 export async function removeEngine(directory: string): Promise<void> {
@@ -36,8 +36,7 @@ export async function removeEngine(directory: string): Promise<void> {
 
 /** The processes of one engine that run this program. */
 export function engineProcesses(files: EngineFiles, program: string): readonly ProcessId[] {
-  const ours = (text: string) =>
-    text.startsWith(`${files.execRoot}/`) || text === files.dataRoot || text === files.namespace;
+  const ours = (text: string) => text.startsWith(`${dirname(files.socket)}/`) || text === files.namespace;
   return allPids()
     .filter(pid => programs.test(programName(pid)) && programName(pid).replace(/-runc-v\d$/, '') === program)
     .filter(pid => commandLine(pid).some(ours))

@@ -9,6 +9,10 @@ export interface UpState {
     /** `private` is one of ours, `found` was there before. */
     readonly kind: 'private' | 'found';
     readonly socket: string;
+    /** Of one that keeps its images and containers on varve: which, such as `docker-28`. */
+    readonly name?: string;
+    /** Where its programs are, when they are not the installed ones. */
+    readonly binDir?: string;
   };
   /** Absent when a daemon that we did not start serves. */
   readonly daemon?: ProcessId;
@@ -23,11 +27,15 @@ export interface DaemonPaths {
   readonly run: string;
   readonly adminSocket: string;
   readonly pluginSockets: readonly string[];
+  /** Its configuration file, when it is one of ours. */
+  readonly configFile?: string;
 }
 
 /** The directory of the private engine. */
 export const engineDirectory = join(stateDirectory, 'engine');
 export const daemonLog = join(stateDirectory, 'varve.log');
+/** The configuration of a daemon for an engine that stores on varve. */
+export const daemonConfig = join(stateDirectory, 'varve.yaml');
 export const binDirectory = join(stateDirectory, 'bin');
 
 const file = join(stateDirectory, 'state.json');
