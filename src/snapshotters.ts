@@ -40,9 +40,7 @@ export function snapshotterServer(
   options: { readonly ready: Promise<void>; readonly debug: boolean },
 ): GrpcServer {
   const server = new GrpcServer({ ...options, peerPid, log: parts.log });
-  // Commit is called within a transaction of containerd: one that is answered late and done all the same leaves a layer
-  // that containerd knows nothing of. The others take as long as there are files.
-  server.add(Snapshots, snapshotHandlers(parts), { unlimited: ['prepare', 'view', 'commit', 'usage'] });
+  server.add(Snapshots, snapshotHandlers(parts), { slow: ['prepare', 'view', 'commit', 'usage'] });
   server.add(Diff, diffHandlers(parts), { unlimited: ['apply', 'diff'] });
   return server;
 }

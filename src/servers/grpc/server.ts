@@ -19,6 +19,8 @@ export interface GrpcServerParts {
 /** Longest time for one answer, in milliseconds: garbage collection of containerd waits for each, and all for it. */
 const defaultDeadlineMs = 10_000;
 
+const slowDeadlineMs = 300_000;
+
 /** Longest time that calls under way are waited for when the daemon ends, in milliseconds. */
 const drainMs = 10_000;
 
@@ -55,10 +57,10 @@ export class GrpcServer {
 
   /** Answers the methods of a service, before anybody can connect. */
   add<S extends DescService>(service: S, handlers: Handlers<S>, options: ServiceOptions<S> = {}): void {
-    const { deadlineMs = defaultDeadlineMs, unlimited = [] } = options;
-    const isUnlimited = new Set<PropertyKey>(unlimited);
+    const { deadlineMs = defaultDeadlineMs, slow = [], unlimited = [] } = options;
+    const [isSlow, isUnlimited] = [new Set<PropertyKey>(slow), new Set<PropertyKey>(unlimited)];
     for (const [name, method] of Object.entries(service.method)) {
-      const limit = isUnlimited.has(name) ? undefined : deadlineMs;
+      const limit = isUnlimited.has(name) ? undefined : isSlow.has(name) ? slowDeadlineMs : deadlineMs;
       this.#register(method, (handlers as Readonly<Record<string, unknown>>)[name], limit);
     }
   }

@@ -41,6 +41,8 @@ export type Handlers<S extends DescService> = {
 export interface ServiceOptions<S extends DescService> {
   /** Longest time for an answer, in milliseconds; a stream of answers has none. */
   readonly deadlineMs?: number;
+  /** Methods that get five minutes: what they do grows with the files of a layer. */
+  readonly slow?: readonly (keyof S['method'])[];
   /** Methods that may take as long as they need. */
   readonly unlimited?: readonly (keyof S['method'])[];
 }

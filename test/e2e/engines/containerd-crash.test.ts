@@ -42,8 +42,8 @@ describe('containerd and varve under load, and when one of them dies', function 
   const snapshots = () => client.service(Snapshots, 'default');
   const importWords = (path: string) => ['images', 'import', '--snapshotter', 'varve', path];
   const load = ({ path }: ImageArchive) => host.containerd.ctr(...importWords(path));
-  const runs = async (name: string) =>
-    expect(await host.containerd.run('varve', imageName(name), 'runs', 'cat /opt/opaque/shown')).to.equal(
+  const runs = async (name: string, snapshotter = 'varve') =>
+    expect(await host.containerd.run(snapshotter, imageName(name), 'runs', 'cat /opt/opaque/shown')).to.equal(
       'new',
     );
 
@@ -136,15 +136,15 @@ describe('containerd and varve under load, and when one of them dies', function 
   onLaterEngines(() => whileVarveDies('the unpacking of a layer', 'layer.apply:before'));
 
   it('varve hangs: containerd serves others meanwhile, and all goes on when it wakes', async () => {
-    await load(image);
+    await load(other);
+    await host.containerd.ctr('images', 'import', '--snapshotter', 'overlayfs', image.path);
     process.kill(host.daemon.pid, 'SIGSTOP');
     let removing: Promise<Result>;
     try {
-      removing = host.containerd.tryCtr('images', 'rm', '--sync', imageName('all'));
+      removing = host.containerd.tryCtr('images', 'rm', '--sync', imageName('other'));
       const making = ['--timeout', '1s', 'snapshots', '--snapshotter', 'varve', 'prepare', 'late'];
       expect((await host.containerd.tryCtr(...making)).stderr).to.match(/deadline exceeded/i);
-      await host.containerd.ctr('images', 'import', '--snapshotter', 'overlayfs', other.path);
-      await host.containerd.ctr('images', 'rm', imageName('other'));
+      await runs('all', 'overlayfs');
     } finally {
       process.kill(host.daemon.pid, 'SIGCONT');
     }
