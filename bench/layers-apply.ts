@@ -10,7 +10,7 @@ import { alone, atMost, milliseconds, type Row, rowOf } from './compare.ts';
 import { makeArchive } from './layers-archive.ts';
 import { type BenchStore, openBenchStore } from './layers-store.ts';
 
-const runs = 3;
+const runs = 2;
 
 /** Ways to unpack the archive; each leaves what it made where it is. @returns the time, in ms */
 interface Ways {

@@ -41,9 +41,9 @@ export interface SuiteRun {
 }
 
 /**
- * Runs one suite in a process of its own. With the name of a Debian suite it runs on that suite's engine, and only
- * what runs on every engine, apart from what other suites do. One that takes too long is interrupted, so that its
- * hooks clean up, and killed a minute later.
+ * Runs one suite in a process of its own, that with engines apart from what other suites do. With the name of a
+ * Debian suite it runs on that suite's engine, and only what runs on every engine. One that takes too long is
+ * interrupted, so that its hooks clean up, and killed a minute later.
  */
 export async function runSuite(name: SuiteName, long: boolean, engineSuite?: string): Promise<SuiteRun> {
   const suite: Suite = suites[name];
@@ -58,7 +58,7 @@ export async function runSuite(name: SuiteName, long: boolean, engineSuite?: str
   }, minutes * 60_000);
   try {
     const words = [nodeBinary, ...mochaArguments(files, suite.testSeconds, output)];
-    const [program = '', ...args] = engineSuite === undefined ? words : apart(words);
+    const [program = '', ...args] = name === 'e2e' ? apart(words) : words;
     const ran = await run(program, args, {
       cwd: repository,
       env: { ...process.env, LC_ALL: 'C', ...(engineSuite && { VARVE_ENGINE_SUITE: engineSuite }) },
@@ -91,7 +91,7 @@ function currentTest(output: string): string {
 
 /**
  * The words of a command, in a mount namespace in which engines find no plugins but those that it makes itself: they ask
- * all that they find, and tests count the questions. What other tests have mounted at that moment is not kept there.
+ * all that they find, wait long for one that was killed, and tests count the questions. What other tests have mounted at that moment is not kept there.
  */
 function apart(words: readonly string[]): readonly string[] {
   const script = `for directory in /run/docker/plugins /etc/docker/plugins /usr/lib/docker/plugins; do

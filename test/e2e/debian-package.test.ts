@@ -124,7 +124,9 @@ describe('the Debian package', function () {
       const words = [`--listen=${pluginSocket}`, name, '/usr/bin/varve', 'daemon'];
       const ended = host.run('/usr/bin/systemd-socket-activate', ...words);
       await until('the socket', 10_000, () => existsSync(host.path(pluginSocket)));
-      expect((await plugin('Plugin.Activate')).body).to.deep.equal({ Implements: ['VolumeDriver'] });
+      expect((await plugin('Plugin.Activate')).body).to.deep.equal({
+        Implements: ['VolumeDriver', 'GraphDriver'],
+      });
       expect(await host.must('varve', 'volume', 'ls', '--quiet')).to.equal('');
       await host.stop();
       await ended;

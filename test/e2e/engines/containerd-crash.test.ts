@@ -84,7 +84,9 @@ describe('containerd and varve under load, and when one of them dies', function 
       while (!isOver) {
         await load(other);
         await host.containerd.ctr('images', 'rm', imageName('other'));
-        await host.containerd.ctr('content', 'prune', 'references');
+        // It fails when containerd has collected, by itself, what `ctr` has just found.
+        const pruned = await host.containerd.tryCtr('content', 'prune', 'references');
+        expect(pruned.stderr).to.match(/^$|not found/);
       }
     };
     const working = Promise.all(work).finally(() => {

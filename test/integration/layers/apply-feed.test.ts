@@ -114,6 +114,7 @@ describe('the archive that is unpacked', () => {
           diffId: sha256(content),
           bytes: 3_000_001,
           entries: 3,
+          size: content.length,
         });
     }
   });
