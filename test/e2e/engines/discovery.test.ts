@@ -326,7 +326,9 @@ describe('how engines find varve', function () {
       const held = holdSocket(join(other.directory, 'odd.sock'));
       try {
         const error = await rejection(other.start({ passed: { odd: held.fd } }));
-        expect(error.message).to.include('systemd passed a socket named odd, which no driver or snapshotter has');
+        expect(error.message).to.include(
+          'systemd passed a socket named odd, which no driver or snapshotter has',
+        );
         expect((await other.ended()).code).to.equal(2);
         expect(existsSync(other.socket)).to.equal(false);
       } finally {
