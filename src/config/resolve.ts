@@ -92,11 +92,10 @@ function missingPools(config: Config): Problem[] {
   const pools = Object.keys(config.pools);
   return Object.entries(config.drivers)
     .filter(([, driver]) => !pools.includes(driver.pool))
-    .map(([name, { pool }]) => ({ path: ['drivers', name, 'pool'], message: noSuchPool(pool, pools) }));
-}
-
-function noSuchPool(pool: string, pools: readonly string[]): string {
-  return noSuch(pool, 'a pool', 'pools', pools);
+    .map(([name, { pool }]) => ({
+      path: ['drivers', name, 'pool'],
+      message: noSuch(pool, 'a pool', 'pools', pools),
+    }));
 }
 
 function noSuch(name: string, what: string, key: string, names: readonly string[]): string {
@@ -148,7 +147,9 @@ function wrongDefaults(options: Readonly<Record<string, string>>, pools: readonl
   }
   const { pool, sizeBytes } = request;
   return [
-    ...(pool === undefined || pools.includes(pool) ? [] : [`has a pool that ${noSuchPool(pool, pools)}`]),
+    ...(pool === undefined || pools.includes(pool)
+      ? []
+      : [`has a pool that ${noSuch(pool, 'a pool', 'pools', pools)}`]),
     ...(sizeBytes === undefined
       ? []
       : [`has size=${options['size']}, and no kind of pool can enforce a size; remove it`]),

@@ -72,6 +72,20 @@ export class Internal extends VarveError {
   readonly code = 'Internal';
 }
 
+/** Each class by its code, for a failure that comes from another thread or program. */
+export const errorClasses = {
+  Aborted,
+  AlreadyExists,
+  DeadlineExceeded,
+  Exhausted,
+  FailedPrecondition,
+  Internal,
+  InvalidArgument,
+  NotFound,
+  Unavailable,
+  Unimplemented,
+} satisfies Record<ErrorCode, new (message: string, options?: ErrorOptions) => VarveError>;
+
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -3,20 +3,7 @@
  * that its workers run.
  */
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
-import {
-  Aborted,
-  AlreadyExists,
-  DeadlineExceeded,
-  type ErrorCode,
-  Exhausted,
-  FailedPrecondition,
-  Internal,
-  InvalidArgument,
-  NotFound,
-  Unavailable,
-  Unimplemented,
-  VarveError,
-} from '../errors/errors.ts';
+import { Aborted, type ErrorCode, errorClasses, Internal, VarveError } from '../errors/errors.ts';
 
 /** What a task is given beside its arguments. */
 export interface TaskContext {
@@ -218,22 +205,9 @@ function failure(error: unknown): Report {
   return { type: 'failed', error, code: error instanceof VarveError ? error.code : undefined };
 }
 
-const classes = {
-  Aborted,
-  AlreadyExists,
-  DeadlineExceeded,
-  Exhausted,
-  FailedPrecondition,
-  Internal,
-  InvalidArgument,
-  NotFound,
-  Unavailable,
-  Unimplemented,
-} satisfies Record<ErrorCode, new (message: string, options?: ErrorOptions) => VarveError>;
-
 function revived({ error, code }: Extract<Report, { type: 'failed' }>): unknown {
   if (code === undefined || !(error instanceof Error)) return error;
-  const ours = new classes[code](error.message, { cause: error.cause });
+  const ours = new errorClasses[code](error.message, { cause: error.cause });
   if (error.stack !== undefined) ours.stack = error.stack;
   return ours;
 }

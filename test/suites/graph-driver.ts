@@ -4,7 +4,6 @@ import { expect } from 'chai';
 import type { GraphChange, GraphClient } from '../support/graph-client.ts';
 import {
   change,
-  chown,
   directory,
   file,
   randomBytes,
@@ -12,18 +11,8 @@ import {
   remove,
   type TreeChange,
 } from '../support/layer-tree.ts';
+import { base, baseTree, manyFiles } from './graphtest-files.ts';
 import { expectNoRoom, fill } from './layer-limits.ts';
-
-const base = [
-  ...[directory('/a subdir', 0o1705), chown('/a subdir', 1, 2)],
-  file('/a file', 'Some data', 0o4222),
-];
-
-function manyFiles(count: number, seed: number): readonly TreeChange[] {
-  return Array.from({ length: count }, (_, index) =>
-    file(`/directory-0/file-${index}`, randomBytes(64, seed + index), 0o755),
-  );
-}
 
 export interface GraphExceptions {
   /** How many layers are put on top of each other. */
@@ -38,11 +27,7 @@ export function graphDriverSuite(client: () => GraphClient, { depth, limits }: G
     driver.within(id, path => change(path, changes));
   const verifyBase = (id: string) =>
     driver.within(id, path => {
-      expect(readTree(path)).to.deep.equal([
-        '/ 40755 0:0',
-        '/a file 104222 0:0 9 5b82f8bf4df2bfb0e66ccaa7306fd024',
-        '/a subdir 41705 1:2',
-      ]);
+      expect(readTree(path)).to.deep.equal(baseTree);
       expect(readdirSync(path)).to.have.length(2);
     });
 

@@ -4,15 +4,7 @@ import { expect } from 'chai';
 import type { LayerChange } from '../../src/core/layers/layer-store.ts';
 import { Unimplemented } from '../../src/errors/errors.ts';
 import { difference, inPieces } from '../support/layer-archive.ts';
-import {
-  chown,
-  directory,
-  file,
-  randomBytes,
-  readTree,
-  remove,
-  type TreeChange,
-} from '../support/layer-tree.ts';
+import { directory, file, randomBytes, readTree, remove, type TreeChange } from '../support/layer-tree.ts';
 import {
   collect,
   commit,
@@ -25,18 +17,8 @@ import {
   write,
 } from '../support/layer-world.ts';
 import { rejection } from '../support/rejection.ts';
+import { base, baseTree, manyFiles } from './graphtest-files.ts';
 import { expectNoRoom, fill } from './layer-limits.ts';
-
-const base = [
-  ...[directory('/a subdir', 0o1705), chown('/a subdir', 1, 2)],
-  file('/a file', 'Some data', 0o4222),
-];
-
-function manyFiles(count: number, seed: number): readonly TreeChange[] {
-  return Array.from({ length: count }, (_, index) =>
-    file(`/directory-0/file-${index}`, randomBytes(64, seed + index), 0o755),
-  );
-}
 
 /** The cases of moby's graphdriver suite (daemon/graphdriver/graphtest) by their names. */
 export function layerGraphSuite(open: () => Promise<LayerWorld>, exceptions: LayerExceptions): void {
@@ -61,11 +43,7 @@ export function layerGraphSuite(open: () => Promise<LayerWorld>, exceptions: Lay
 
   it('DriverTestCreateBase', async () => {
     await prepare(world, 'Base', {}, base);
-    expect(await contents(world, 'Base')).to.deep.equal([
-      '/ 40755 0:0',
-      '/a file 104222 0:0 9 5b82f8bf4df2bfb0e66ccaa7306fd024',
-      '/a subdir 41705 1:2',
-    ]);
+    expect(await contents(world, 'Base')).to.deep.equal(baseTree);
   });
 
   it('DriverTestCreateSnap', async () => {

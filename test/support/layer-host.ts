@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, statfsSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, statfsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mountPoints } from '../../scripts/lib/mounts.ts';
@@ -10,14 +10,13 @@ import { parseLayerStoreName } from '../../src/core/names.ts';
 import type { Clock } from '../../src/core/ports.ts';
 import { WorkerArchiver } from '../../src/drivers/layers/archive/worker-archiver.ts';
 import { openLayerDirectory } from '../../src/drivers/layers/open.ts';
-import { FailedPrecondition } from '../../src/errors/errors.ts';
 import { LinuxDisk } from '../../src/host/linux/disk.ts';
-import { LinuxMounter } from '../../src/host/linux/mounter.ts';
 import { syncfs, unmount } from '../../src/host/linux/system-calls.ts';
 import { MemoryStore } from '../../src/store/memory/memory-store.ts';
 import { must, Scratch } from './host-scratch.ts';
 import type { LayerWorld } from './layer-world.ts';
 import { layerLog } from './memory-layer-world.ts';
+import { MountPoints } from './mount-points.ts';
 
 export type FileSystem = 'ext4' | 'xfs' | 'btrfs' | 'tmpfs';
 
@@ -111,18 +110,16 @@ interface Places {
 class DiskLayerWorld implements LayerWorld {
   readonly root: string;
   readonly scratch: string;
-  readonly #points: string;
+  readonly #points: MountPoints;
   readonly #driver: string;
   readonly #archiver: WorkerArchiver;
   readonly #records = new MemoryStore();
-  readonly #mounter = new LinuxMounter();
-  #mounts = 0;
   #store: LayerStore | undefined;
 
   constructor(driver: string, archiver: WorkerArchiver, { root, scratch, points }: Places) {
     this.root = root;
     this.scratch = scratch;
-    this.#points = points;
+    this.#points = new MountPoints(points);
     this.#driver = driver;
     this.#archiver = archiver;
   }
@@ -144,25 +141,12 @@ class DiskLayerWorld implements LayerWorld {
     return this.#store;
   }
 
-  async mount(sources: readonly MountSource[]): Promise<string> {
-    this.#mounts += 1;
-    const target = join(this.#points, `${this.#mounts}`);
-    mkdirSync(target);
-    for (const source of sources) await this.#mounter.mount({ ...source, target });
-    return target;
+  mount(sources: readonly MountSource[]): Promise<string> {
+    return this.#points.mount(sources);
   }
 
-  async unmount(path: string): Promise<void> {
-    await until(`${path} to be idle`, 5_000, async () => {
-      try {
-        await this.#mounter.unmount(path);
-        return true;
-      } catch (error) {
-        if (error instanceof FailedPrecondition) return false;
-        throw error;
-      }
-    });
-    rmdirSync(path);
+  unmount(path: string): Promise<void> {
+    return this.#points.unmount(path);
   }
 
   async tamper(layer: string, act: (path: string) => void): Promise<void> {
@@ -185,8 +169,7 @@ class DiskLayerWorld implements LayerWorld {
   }
 
   async close(): Promise<void> {
-    for (const mount of readdirSync(this.#points)) await this.unmount(join(this.#points, mount));
-    rmdirSync(this.#points);
+    await this.#points.close();
     await this.#store?.close();
   }
 }

@@ -1,16 +1,15 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../../scripts/lib/wait.ts';
 import type { LayerStore } from '../../src/core/layers/layer-store.ts';
 import type { StoreSpace } from '../../src/core/layers/view.ts';
 import type { MountSource } from '../../src/core/mount.ts';
-import { FailedPrecondition } from '../../src/errors/errors.ts';
-import { LinuxMounter } from '../../src/host/linux/mounter.ts';
 import { admin } from '../crash/admin.ts';
 import { startDaemon, type TestDaemon } from './daemon.ts';
 import { must, Scratch } from './host-scratch.ts';
 import { collect, type MountingWorld } from './layer-world.ts';
 import { LoopDisk } from './loop-disk.ts';
+import { MountPoints } from './mount-points.ts';
 import { beyondSnapshots, SnapshotsClient } from './snapshots-client.ts';
 
 const containerdSocket = 'containerd.sock';
@@ -116,10 +115,8 @@ export class SnapshotsWorld implements MountingWorld {
   readonly root: string;
   readonly scratch: string;
   readonly store: SnapshotsClient;
-  readonly #points: string;
+  readonly #points: MountPoints;
   readonly #host: SnapshotsHost;
-  readonly #mounter = new LinuxMounter();
-  #mounts = 0;
 
   constructor(
     host: SnapshotsHost,
@@ -129,7 +126,7 @@ export class SnapshotsWorld implements MountingWorld {
     this.scratch = scratch;
     this.store = host.client();
     this.#host = host;
-    this.#points = points;
+    this.#points = new MountPoints(points);
   }
 
   /** The daemon goes on: what a restart keeps has a test of its own. */
@@ -137,30 +134,16 @@ export class SnapshotsWorld implements MountingWorld {
     return this.store;
   }
 
-  async mount(sources: readonly MountSource[]): Promise<string> {
-    this.#mounts += 1;
-    const target = join(this.#points, `${this.#mounts}`);
-    mkdirSync(target);
-    for (const source of sources) await this.#mounter.mount({ ...source, target });
-    return target;
+  mount(sources: readonly MountSource[]): Promise<string> {
+    return this.#points.mount(sources);
   }
 
-  async unmount(path: string): Promise<void> {
-    await until(`${path} to be idle`, 5_000, async () => {
-      try {
-        await this.#mounter.unmount(path);
-        return true;
-      } catch (error) {
-        if (error instanceof FailedPrecondition) return false;
-        throw error;
-      }
-    });
-    rmdirSync(path);
+  unmount(path: string): Promise<void> {
+    return this.#points.unmount(path);
   }
 
   async close(): Promise<void> {
-    for (const mount of readdirSync(this.#points)) await this.unmount(join(this.#points, mount));
-    rmdirSync(this.#points);
+    await this.#points.close();
     await this.store.close();
     const store = this.#host.client();
     await removeAll(store).finally(() => store.close());

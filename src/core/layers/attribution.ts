@@ -47,6 +47,13 @@ export function usedBy(layers: readonly LayerInfo[], engine: EngineUsers): Reado
   return usersIn(new Forest(layers), engine).users;
 }
 
+/** The layers that nothing of the engine needs, so that its own collector would remove them; each below the one it rests on. */
+export function leakedIn(layers: readonly LayerInfo[], engine: EngineUsers): readonly LayerInfo[] {
+  const forest = new Forest(layers);
+  const { leaked } = usersIn(forest, engine);
+  return forest.topDown.filter(({ name, damage }) => damage === null && leaked.has(name));
+}
+
 /** The users of each layer with those above it; and what is leaked because all that rests on it is. */
 function usersIn(
   forest: Forest,

@@ -8,7 +8,7 @@ import {
 import { inTurns } from '../../lib/turn.ts';
 import { show } from '../names.ts';
 import type { Usage } from '../ports.ts';
-import { attribute, type MeasuredLayer, totalsOf, usedBy } from './attribution.ts';
+import { attribute, leakedIn, type MeasuredLayer, totalsOf, usedBy } from './attribution.ts';
 import type { LayerInfo, LayerStore } from './layer-store.ts';
 import type { EngineUsers, LayerEngine } from './users.ts';
 import type { Collected, Garbage, LayerDetails, ListedLayer, StoreSpace, StrayView } from './view.ts';
@@ -203,13 +203,15 @@ export class LayerInspector {
 
   async #leaked(name: string, store: InspectedStore): Promise<readonly Garbage[]> {
     if (this.#engines[name] === undefined) return [];
-    const { layers } = await this.#space(name, store);
-    const nothing = { bytes: 0, inodes: 0 };
-    return layers
-      .filter(({ share }) => share === 'leaked')
-      .map(({ name: layer, number, usage }) => {
-        return { store: name, kind: 'leaked', number, name: layer, usage: usage ?? nothing };
-      });
+    const layers = await layersIn(store);
+    const { found } = await this.#ask(name, layers);
+    const items: Garbage[] = [];
+    for (const info of found === undefined ? [] : leakedIn(layers, found)) {
+      const usage = info.usage ?? (await unlessMissing(store.usage(info.name)));
+      if (usage !== undefined)
+        items.push({ store: name, kind: 'leaked', number: info.number, name: info.name, usage });
+    }
+    return items;
   }
 
   /** Lets engines remove what they have leaked, and deletes the files of removed layers. */

@@ -5,11 +5,11 @@ import { mountsBelow } from '../../../scripts/lib/mounts.ts';
 import { until } from '../../../scripts/lib/wait.ts';
 import type { LayerInfo } from '../../../src/core/layers/layer-store.ts';
 import type { MountSource } from '../../../src/core/mount.ts';
-import { FailedPrecondition } from '../../../src/errors/errors.ts';
 import { LinuxMounter } from '../../../src/host/linux/mounter.ts';
 import { must, Scratch } from '../../support/host-scratch.ts';
 import { change, directory, file, hardLink, readTree, type TreeChange } from '../../support/layer-tree.ts';
 import { LoopDisk } from '../../support/loop-disk.ts';
+import { unmountWhenIdle } from '../../support/mount-points.ts';
 import { LayerProcess, type RemoteStore } from './layer-process.ts';
 import type { StorePlace } from './real-store.ts';
 
@@ -235,17 +235,8 @@ export class LayerCrashWorld {
     return this.#scratch.directory('target');
   }
 
-  /** Unmounts as soon as nothing is busy there. */
-  async unmount(path: string): Promise<void> {
-    await until(`${path} to be idle`, 10_000, async () => {
-      try {
-        await this.#mounter.unmount(path);
-        return true;
-      } catch (error) {
-        if (error instanceof FailedPrecondition) return false;
-        throw error;
-      }
-    });
+  unmount(path: string): Promise<void> {
+    return unmountWhenIdle(path, 10_000);
   }
 
   /** Ends everything and leaves nothing. */
