@@ -70,7 +70,7 @@ export class LayerDirectory implements LayerDisk {
   draft([number, ...below]: Stack, manifest: LayerManifest): Promise<void> {
     return this.#using(below, async root => {
       // What is made here reaches the disk by one sync: of several drafts that are made at one time, too.
-      await this.#makeDraft(root, number, { durable: false });
+      await this.#makeDraft(root, number);
       const kind = manifest.kind === 'view' ? 'view' : 'active';
       await step('layer.make', () =>
         this.#driver.make(this.#draftPath(number), stackOf(below), { kind, limit: manifest.limit }),
@@ -341,9 +341,11 @@ export class LayerDirectory implements LayerDisk {
     }
   }
 
-  async #makeDraft(root: Directory, number: LayerNumber, options: Durability = {}): Promise<void> {
+  /** The caller brings it to the disk. */
+  async #makeDraft(root: Directory, number: LayerNumber): Promise<void> {
     if (await root.exists(draftOf(number))) await this.#delete(draftOf(number));
-    await step('layer.draft', () => root.makeDirectory(draftOf(number), { mode: 0o700, ...options }));
+    const options = { mode: 0o700, durable: false };
+    await step('layer.draft', () => root.makeDirectory(draftOf(number), options));
   }
 
   #draftPath(number: LayerNumber): string {
