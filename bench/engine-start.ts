@@ -8,20 +8,16 @@ import { compare, type Row } from './compare.ts';
 import { askEngine } from './engine-api.ts';
 
 /** Each engine with a thousand volumes of ours, and with a thousand of `local`. */
-export async function benchEngineStart(): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const lane of lanes) rows.push(...(await onLane(lane, present)));
-  return rows;
+export async function* benchEngineStart(): AsyncGenerator<Row> {
+  for (const lane of lanes) yield* await onLane(lane, present);
 }
 
 /** Each engine with 3 and with 10 volumes of a varve that does not run: some ten minutes. */
-export async function benchEngineAbsent(): Promise<Row[]> {
-  const rows: Row[] = [];
+export async function* benchEngineAbsent(): AsyncGenerator<Row> {
   for (const lane of lanes) {
     for (const known of [3, 10])
-      rows.push(...(await onLane(lane, (engine, daemon) => absent(lane, engine, daemon, known))));
+      yield* await onLane(lane, (engine, daemon) => absent(lane, engine, daemon, known));
   }
-  return rows;
 }
 
 /** Measures one engine; one that cannot be had gives no rows. */
@@ -35,7 +31,7 @@ async function onLane(
   });
   if (engine === undefined) return [];
   try {
-    const daemon = await startDaemon({ shipped: true });
+    const daemon = await startDaemon({ faultPoints: false });
     try {
       return [await measure(engine, daemon, lane)];
     } finally {

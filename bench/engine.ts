@@ -5,53 +5,47 @@
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { busyboxTar } from '../scripts/lib/busybox.ts';
-import { lanes } from '../scripts/lib/lanes.ts';
 import { must } from '../scripts/lib/process.ts';
 import { engineBin, hasEngine } from '../scripts/lib/suite-engines.ts';
 import { makeImageArchive } from '../test/support/image-archive.ts';
 import { alone, atMost, compare, milliseconds, type Row, rowOf } from './compare.ts';
-import { type BenchEngine, openSides, type Sides } from './engine-sides.ts';
+import { type BenchEngine, openGraphs, openImageStores, type Programs, type Sides } from './engine-sides.ts';
 import { makeArchive } from './layers-archive.ts';
 import { onNewDisk } from './layers-store.ts';
 
 const [loads, containers, wideRuns] = [3, 30, 5];
 
-/** All rows of the engines that can keep images in containerd. @param scale less than 1 to try the bench itself */
-export async function benchEngine(scale = 1): Promise<Row[]> {
-  const rows: Row[] = [];
-  for (const { suite } of lanes) {
-    if (suite === undefined) continue;
-    if (hasEngine(suite))
-      rows.push(...(await onNewDisk('ext4', 60, directory => benchLane(suite, directory, scale))));
-    else console.error(`bench: no rows of ${suite}; scripts/engines fetch ${suite} gets its engine`);
-  }
-  return rows;
-}
+/** Each by its name. */
+export const engineBenches: Readonly<Record<string, () => AsyncGenerator<Row>>> = {
+  'engine-graph-installed': () => bench('graph-installed', undefined, openGraphs),
+  'engine-graph-trixie': () => bench('graph-trixie', 'trixie', openGraphs),
+  'engine-snapshotter-trixie': () => bench('snapshotter-trixie', 'trixie', openImageStores),
+  'engine-snapshotter-sid': () => bench('snapshotter-sid', 'sid', openImageStores),
+};
 
-async function benchLane(suite: string, directory: string, scale: number): Promise<Row[]> {
-  const entries = 100_000 * scale;
-  const wide = await makeArchive(directory, 'wide', { entries, bytes: 64 * entries });
-  const layer = await makeArchive(directory, 'layer', { entries: 50_000 * scale, bytes: 500e6 * scale });
-  const sides = await openSides(engineBin(suite));
-  try {
-    return [
-      ...(await benchLoads(suite, sides, directory, layer)),
-      ...(await benchContainers(suite, sides)),
-      ...(await benchChanges(suite, sides, directory, wide)),
-      alone(`engine-memory-${suite}`, sides.memory(), 'MiB', undefined, 1),
-    ];
-  } finally {
-    await sides.close();
+/** @param suite of the engine; without it, the installed one */
+async function* bench(
+  name: string,
+  suite: string | undefined,
+  open: (programs: Programs) => Promise<Sides>,
+): AsyncGenerator<Row> {
+  if (suite !== undefined && !hasEngine(suite)) {
+    console.error(`bench: no rows of ${name}; scripts/engines fetch ${suite} gets its engine`);
+    return;
+  }
+  const programs = suite === undefined ? {} : { binDir: engineBin(suite) };
+  for (const measure of [benchLoads, benchContainers, benchChanges]) {
+    yield* await onNewDisk('ext4', 60, async directory => {
+      const sides = await open(programs);
+      return await measure(name, sides, directory).finally(() => sides.close());
+    });
   }
 }
 
 /** Ours without waiting for the disk, ours with, and theirs, which never waits; another image each time. */
-async function benchLoads(
-  suite: string,
-  { ours, durable, theirs }: Sides,
-  directory: string,
-  layer: string,
-): Promise<Row[]> {
+async function benchLoads(name: string, sides: Sides, directory: string): Promise<Row[]> {
+  const { later, durable, theirs, memory } = sides;
+  const layer = await makeArchive(directory, 'layer', { entries: 50_000, bytes: 500e6 });
   const times = { own: [] as number[], safe: [] as number[], first: [] as number[], again: [] as number[] };
   let count = 0;
   const load = async (engine: BenchEngine): Promise<number> => {
@@ -63,22 +57,26 @@ async function benchLoads(
     await rm(archive);
     return time;
   };
-  for (const engine of [theirs, ours, durable]) await load(engine);
+  for (const engine of [theirs, durable, ...(later === undefined ? [] : [later])]) await load(engine);
   for (let run = 0; run < loads; run += 1) {
     times.first.push(await load(theirs));
-    times.own.push(await load(ours));
+    if (later !== undefined) times.own.push(await load(later));
     times.safe.push(await load(durable));
     times.again.push(await load(theirs));
   }
   const row = (work: string, samples: readonly number[], limit: number) =>
     rowOf(
       {
-        ...{ work: `${work}-${suite}`, against: theirs.name, unit: 'ms', runs: loads, better: 'lower' },
+        ...{ work: `${work}-${name}`, against: theirs.name, unit: 'ms', runs: loads, better: 'lower' },
         goal: atMost(limit),
       },
       { ours: samples, theirs: times.first, again: times.again },
     );
-  return [row('engine-load', times.own, 0.7), row('engine-load-durable', times.safe, 1)];
+  return [
+    ...(later === undefined ? [] : [row('engine-load', times.own, 0.7)]),
+    row('engine-load-durable', times.safe, 1),
+    alone(`engine-load-memory-${name}`, memory(), 'MiB', undefined, 1),
+  ];
 }
 
 /** An image that nobody has seen: the layer with one more file. */
@@ -95,7 +93,7 @@ async function uniqueImage(directory: string, layer: string, name: string): Prom
 }
 
 /** A container of a small image from its start to its end, and its removal. */
-async function benchContainers(suite: string, { durable: ours, theirs }: Sides): Promise<Row[]> {
+async function benchContainers(name: string, { durable: ours, theirs }: Sides): Promise<Row[]> {
   const removals = new Map<BenchEngine, number[]>([
     [ours, []],
     [theirs, []],
@@ -113,14 +111,14 @@ async function benchContainers(suite: string, { durable: ours, theirs }: Sides):
   };
   const against = { against: theirs.name, unit: 'ms', runs: containers, better: 'lower' } as const;
   const started = await compare({
-    ...{ work: `engine-start-stop-${suite}`, ...against, goal: atMost(1.02) },
+    ...{ work: `engine-start-stop-${name}`, ...against, goal: atMost(1.02) },
     ours: () => once(ours),
     theirs: () => once(theirs),
   });
   const other = removals.get(theirs) ?? [];
   const everySecond = (from: number) => other.filter((_, at) => at % 2 === from);
   const removed = rowOf(
-    { work: `engine-rm-${suite}`, ...against },
+    { work: `engine-rm-${name}`, ...against },
     { ours: removals.get(ours) ?? [], theirs: everySecond(0), again: everySecond(1) },
   );
   return [started, removed];
@@ -131,11 +129,12 @@ const changeTen =
 
 /** Commit and diff of a container with ten changed files on an image of 100 000. */
 async function benchChanges(
-  suite: string,
+  name: string,
   { durable: ours, theirs }: Sides,
   directory: string,
-  wide: string,
 ): Promise<Row[]> {
+  const entries = 100_000;
+  const wide = await makeArchive(directory, 'wide', { entries, bytes: 64 * entries });
   const [image, base] = [join(directory, 'wide-image.tar'), join(directory, 'busybox.tar')];
   await copyFile(await busyboxTar(), base);
   await makeImageArchive(image, 'docker.io/varve/wide:1', [base, wide]);
@@ -145,7 +144,7 @@ async function benchChanges(
   }
   const row = (work: string, act: (engine: BenchEngine) => Promise<unknown>) =>
     compare({
-      ...{ work: `${work}-10-of-100000-${suite}`, against: theirs.name, unit: 'ms', runs: wideRuns },
+      ...{ work: `${work}-10-of-100000-${name}`, against: theirs.name, unit: 'ms', runs: wideRuns },
       ...{ better: 'lower', goal: atMost(0.1) },
       ours: () => milliseconds(() => act(ours)),
       theirs: () => milliseconds(() => act(theirs)),

@@ -22,9 +22,9 @@ interface Ways {
   readonly tar: (run: string) => Promise<number>;
 }
 
-/** @param directory on the file system that all of them use @param scale 1 for 50 000 entries, 500 MB */
-export async function benchApply(directory: string, scale: number): Promise<Row[]> {
-  const archive = await makeArchive(directory, 'layer', { entries: 50_000 * scale, bytes: 500e6 * scale });
+/** @param directory on the file system that all of them use */
+export async function benchApply(directory: string): Promise<Row[]> {
+  const archive = await makeArchive(directory, 'layer', { entries: 50_000, bytes: 500e6 });
   const small = await makeArchive(directory, 'small', { entries: 2_000, bytes: 1_000_000 });
   const store = await openBenchStore(join(directory, 'varve'), 'overlay');
   const containerd = await TestContainerd.start();

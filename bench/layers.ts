@@ -8,16 +8,23 @@ import { benchChanges } from './layers-changes.ts';
 import { benchClone, benchSnapshots } from './layers-snapshots.ts';
 import { onNewDisk, onRealDisk } from './layers-store.ts';
 
-/** All rows. @param scale less than 1 to try the bench itself */
-export async function benchLayers(scale = 1): Promise<Row[]> {
-  const mebibytes = Math.round(1024 * scale);
-  return [
-    ...(await onNewDisk('ext4', 40, directory => benchApply(directory, scale))),
-    ...(await onNewDisk('ext4', 20, directory => benchChanges(directory, scale))),
-    ...(await onRealDisk(directory => benchSnapshots(directory, 'overlay', 10))),
-    ...(await onNewDisk('btrfs', 20, directory => benchSnapshots(directory, 'btrfs', 10))),
-    await onRealDisk(directory => benchClone(directory, 'overlay', mebibytes)),
-    await onNewDisk('btrfs', 20, directory => benchClone(directory, 'btrfs', mebibytes)),
-    await onRealDisk(directory => benchClone(directory, 'copy', mebibytes)),
-  ];
-}
+const mebibytes = 1024;
+
+/** Each by its name. */
+export const layerBenches: Readonly<Record<string, () => AsyncGenerator<Row>>> = {
+  async *'layers-apply'() {
+    yield* await onNewDisk('ext4', 40, benchApply);
+  },
+  async *'layers-changes'() {
+    yield* await onNewDisk('ext4', 20, benchChanges);
+  },
+  async *'layers-snapshots'() {
+    yield* await onRealDisk(directory => benchSnapshots(directory, 'overlay', 10));
+    yield* await onNewDisk('btrfs', 20, directory => benchSnapshots(directory, 'btrfs', 10));
+  },
+  async *'layers-clones'() {
+    yield await onRealDisk(directory => benchClone(directory, 'overlay', mebibytes));
+    yield await onNewDisk('btrfs', 20, directory => benchClone(directory, 'btrfs', mebibytes));
+    yield await onRealDisk(directory => benchClone(directory, 'copy', mebibytes));
+  },
+};

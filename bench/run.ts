@@ -6,40 +6,47 @@ import Table from 'cli-table3';
 import { nodeBinary, repository } from '../scripts/lib/paths.ts';
 import { must } from '../scripts/lib/process.ts';
 import type { Row } from './compare.ts';
-import { benchEngine } from './engine.ts';
+import { engineBenches } from './engine.ts';
 import { benchEngineAbsent, benchEngineStart } from './engine-start.ts';
-import { benchLayers } from './layers.ts';
+import { layerBenches } from './layers.ts';
 import { benchVolume } from './volume.ts';
 
-const usual = {
+const benches: Readonly<Record<string, () => AsyncGenerator<Row>>> = {
   volume: benchVolume,
   'engine-start': benchEngineStart,
-  layers: () => benchLayers(),
-};
-/** The last two take ten minutes and more, and run when they are named. */
-const benches: Readonly<Record<string, () => Promise<Row[]>>> = {
-  ...usual,
-  engine: () => benchEngine(),
   'engine-absent': benchEngineAbsent,
+  ...layerBenches,
+  ...engineBenches,
 };
+/** Names of several. */
+const sets: Readonly<Record<string, readonly string[]>> = {
+  layers: Object.keys(layerBenches),
+  engine: Object.keys(engineBenches),
+};
+/** The others take ten minutes and more, and run when they are named. */
+const usual = ['volume', 'engine-start', 'layers'];
 
 const { values, positionals } = parseArgs({
   options: { json: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
   allowPositionals: true,
 });
-const unknown = positionals.find(name => !Object.hasOwn(benches, name));
+const known = [...Object.keys(sets), ...Object.keys(benches)];
+const unknown = positionals.find(name => !known.includes(name));
 if (values.help === true || unknown !== undefined) {
   if (unknown !== undefined) console.error(`bench: there is no ${JSON.stringify(unknown)}`);
-  console.error(
-    `npm run bench -- [--json FILE] [NAME...]\nthe names are: ${Object.keys(benches).join(', ')}`,
-  );
+  console.error(`npm run bench -- [--json FILE] [NAME...]\nthe names are: ${known.join(', ')}`);
   process.exit(unknown === undefined ? 0 : 2);
 }
 
 await must(nodeBinary, [join(repository, 'scripts/build.ts')]);
 const rows: Row[] = [];
-for (const name of positionals.length === 0 ? Object.keys(usual) : positionals) {
-  rows.push(...((await benches[name]?.()) ?? []));
+const asked = positionals.length === 0 ? usual : positionals;
+for (const name of asked.flatMap(it => sets[it] ?? [it])) {
+  for await (const row of benches[name]?.() ?? []) {
+    rows.push(row);
+    const { work, against, ours, theirs, unit } = row;
+    console.error(`${work}: ${figure(ours)} ${unit}, against ${against} ${figure(theirs)}`);
+  }
 }
 const table = new Table({
   head: ['work', 'against', 'ours', 'theirs', 'unit', 'ratio', 'A/A', 'goal', '', 'runs'],

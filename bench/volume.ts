@@ -7,21 +7,19 @@ import { alone, atMost, compare, median, milliseconds, percentile, type Row } fr
 import { askEngine } from './engine-api.ts';
 
 /** All rows; engine and daemon are started for them and leave nothing. */
-export async function benchVolume(): Promise<Row[]> {
+export async function* benchVolume(): AsyncGenerator<Row> {
   const engine = await startEngine();
   try {
     const daemon = await startDaemon({
-      shipped: true,
+      faultPoints: false,
       config: { engine: engine.dockerHost, intervals: { reconcileSeconds: 30 } },
     });
     try {
-      return [
-        ...(await lifecycle(engine, daemon)),
-        ...(await containers(engine, daemon)),
-        ...(await inside(engine, daemon)),
-        ...(await socket(daemon)),
-        ...(await thousand(daemon)),
-      ];
+      yield* await lifecycle(engine, daemon);
+      yield* await containers(engine, daemon);
+      yield* await inside(engine, daemon);
+      yield* await socket(daemon);
+      yield* await thousand(daemon);
     } finally {
       await daemon.stop();
       await daemon.dispose();

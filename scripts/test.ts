@@ -9,7 +9,7 @@ import { layerTable } from './lib/layer-table.ts';
 import { installPackages } from './lib/packages.ts';
 import { cacheDirectory, repository } from './lib/paths.ts';
 import { signalAll } from './lib/process.ts';
-import { duration, failuresOf, indent, slowest } from './lib/report.ts';
+import { duration, failuresOf, indent, slowest, slowestFiles } from './lib/report.ts';
 import { badSkips, onEngine, summaryLine, type TestResult } from './lib/results.ts';
 import { coverage, parseRules, rulesIn, testedRules } from './lib/rules.ts';
 import { runSuite, type SuiteName, suiteNames } from './lib/suites.ts';
@@ -102,6 +102,8 @@ function printSummary(began: number): void {
   for (const { title, message } of skipped) console.log(`skipped: ${title}: ${message || 'no reason given'}`);
   console.log('The slowest tests:');
   for (const { title, ms } of slowest(results, 10)) console.log(`  ${duration(ms)}  ${title}`);
+  console.log('The slowest files:');
+  for (const [file, ms] of slowestFiles(results, 25)) console.log(`  ${duration(ms)}  ${file}`);
   if (problems.length > 0) console.log(`Failed steps: ${problems.join(', ')}`);
   for (const line of layerTable(results)) console.log(line);
   console.log(`Took ${duration(performance.now() - began)}.`);

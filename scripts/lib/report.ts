@@ -13,6 +13,16 @@ export function slowest(results: readonly TestResult[], count: number): readonly
   return results.toSorted((a, b) => b.ms - a.ms).slice(0, count);
 }
 
+/** Each with the time of all its tests, hooks not included; that of several engines together. */
+export function slowestFiles(
+  results: readonly TestResult[],
+  count: number,
+): readonly (readonly [file: string, ms: number])[] {
+  const files = new Map<string, number>();
+  for (const { file, ms } of results) files.set(file, (files.get(file) ?? 0) + ms);
+  return [...files].sort(([, a], [, b]) => b - a).slice(0, count);
+}
+
 /** A time for a person. */
 export function duration(ms: number): string {
   const seconds = ms / 1_000;

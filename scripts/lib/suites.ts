@@ -33,6 +33,8 @@ const suites = {
 
 export type SuiteName = keyof typeof suites;
 export const suiteNames = Object.keys(suites) as SuiteName[];
+/** Suites that start engines. */
+const enginesApart: readonly SuiteName[] = ['crash', 'e2e'];
 
 export interface SuiteRun {
   readonly results: readonly TestResult[];
@@ -41,7 +43,7 @@ export interface SuiteRun {
 }
 
 /**
- * Runs one suite in a process of its own, that with engines apart from what other suites do. With the name of a
+ * Runs one suite in a process of its own, those with engines apart from what other suites do. With the name of a
  * Debian suite it runs on that suite's engine, and only what runs on every engine. One that takes too long is
  * interrupted, so that its hooks clean up, and killed a minute later.
  */
@@ -58,7 +60,7 @@ export async function runSuite(name: SuiteName, long: boolean, engineSuite?: str
   }, minutes * 60_000);
   try {
     const words = [nodeBinary, ...mochaArguments(files, suite.testSeconds, output)];
-    const [program = '', ...args] = name === 'e2e' ? apart(words) : words;
+    const [program = '', ...args] = enginesApart.includes(name) ? apart(words) : words;
     const ran = await run(program, args, {
       cwd: repository,
       env: { ...process.env, LC_ALL: 'C', ...(engineSuite && { VARVE_ENGINE_SUITE: engineSuite }) },

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { varveScript } from '../../scripts/lib/paths.ts';
 import { type Result, run } from '../../scripts/lib/process.ts';
 import { environment, startDaemon, type TestDaemon } from '../support/daemon.ts';
 import { expectAgreement, expectNothingBut } from './invariants.ts';
@@ -12,7 +13,6 @@ export type Interruption = 'kill' | 'error';
 /** As `varve --help` lists them. */
 const internalError = 70;
 const foundDamage = 1;
-const cli = new URL('../../src/cli/varve.ts', import.meta.url).pathname;
 
 /** Interrupts the first start on an empty root, and starts again. @returns the points that were passed */
 export async function startTwice(point: string, action: Interruption): Promise<ReadonlySet<string>> {
@@ -72,7 +72,7 @@ export async function rebuildTwice(point: string, action: Interruption): Promise
 }
 
 function rebuild({ directory }: TestDaemon): Promise<Result> {
-  return run(process.execPath, [cli, 'state', 'rebuild', '--yes'], {
+  return run(process.execPath, [varveScript, 'state', 'rebuild', '--yes'], {
     env: {
       ...environment,
       VARVE_CONFIG: join(directory, 'config.yaml'),

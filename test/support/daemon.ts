@@ -6,14 +6,11 @@ import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { varveScript } from '../../scripts/lib/paths.ts';
 import { type Result, run } from '../../scripts/lib/process.ts';
 import { until } from '../../scripts/lib/wait.ts';
 import { unmountBelow } from './unmount-below.ts';
 
-const programs = {
-  source: new URL('../../src/cli/varve.ts', import.meta.url).pathname,
-  shipped: new URL('../../dist/cli/varve.js', import.meta.url).pathname,
-};
 /** The environment without what concerns another daemon, or the tests. */
 export const environment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !name.startsWith('VARVE_')),
@@ -25,7 +22,7 @@ export interface Answer {
   readonly body: unknown;
 }
 
-/** A `varve daemon` for one test: the real program, with everything it has in one temporary directory. */
+/** A `varve daemon` for one test: the real program as it is shipped, with everything it has in one temporary directory. */
 export interface TestDaemon {
   /** The name under which engines of this machine find it. */
   readonly driver: string;
@@ -59,8 +56,6 @@ export interface TestDaemon {
 }
 
 export interface StartOptions {
-  /** The program to run from now on, as after an upgrade; without it, the one of the first start. */
-  readonly program?: keyof typeof programs;
   /** Sockets that are passed as systemd does it (sd_listen_fds(3)): file descriptors by name. */
   readonly passed?: Readonly<Record<string, number>>;
   /** What the kernel calls this boot (random(4)), as after another one; its mounts are then its own. */
@@ -73,8 +68,8 @@ export interface TestDaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Made at once, or by the caller's own `start`. */
   readonly start?: boolean;
-  /** The program as it is shipped, built and without fault points: for measurements. */
-  readonly shipped?: boolean;
+  /** By default true; without them it is as fast as it is for users. */
+  readonly faultPoints?: boolean;
   /** Whether the driver under test, and not `varve`, is a storage driver too, with the layer store `docker`. */
   readonly layers?: boolean;
 }
@@ -84,7 +79,7 @@ export async function startDaemon({
   config = {},
   env = {},
   start = true,
-  shipped = false,
+  faultPoints = true,
   layers = false,
 }: TestDaemonOptions = {}): Promise<TestDaemon> {
   const directory = await mkdtemp(join(tmpdir(), 'varve-daemon-'));
@@ -94,7 +89,6 @@ export async function startDaemon({
   const socket = `/run/docker/plugins/${driver}.sock`;
   const configFile = join(directory, 'config.yaml');
   const faultFile = join(directory, 'faults');
-  const usualProgram = shipped ? 'shipped' : 'source';
   const logFile = join(directory, 'log');
   const { drivers = {}, ...rest } = config as { drivers?: Record<string, object> };
   const defaults = { root, run: join(directory, 'run'), engine: 'none', intervals: { reconcileSeconds: 1 } };
@@ -109,7 +103,6 @@ export async function startDaemon({
   writeFileSync(logFile, '');
   let child: ChildProcess | undefined;
 
-  const words = (name: keyof typeof programs) => [programs[name], 'daemon', '--config', configFile];
   const hits = () =>
     existsSync(`${faultFile}.hits`) ? readFileSync(`${faultFile}.hits`, 'utf8').trim().split('\n') : [];
 
@@ -120,7 +113,7 @@ export async function startDaemon({
     },
     log: () => readFileSync(logFile, 'utf8'),
     varve: (...args) =>
-      run(process.execPath, [programs[usualProgram], ...args], {
+      run(process.execPath, [varveScript, ...args], {
         env: { ...environment, ...env, VARVE_SOCKET: adminSocket, VARVE_CONFIG: configFile },
         timeoutMs: 60_000,
       }),
@@ -135,9 +128,10 @@ export async function startDaemon({
     },
     hits: () => new Set(hits()),
     calls: () => countCalls(hits()),
-    async start({ program = usualProgram, passed = {}, bootId } = {}) {
-      const faults = program === 'shipped' ? {} : { VARVE_FAULTS: faultFile };
-      const command = ['sh', '-c', activation(passed), 'sh', process.execPath, ...words(program)];
+    async start({ passed = {}, bootId } = {}) {
+      const faults = faultPoints ? { VARVE_FAULTS: faultFile } : {};
+      const words = [process.execPath, varveScript, 'daemon', '--config', configFile];
+      const command = ['sh', '-c', activation(passed), 'sh', ...words];
       const [first = '', ...rest] = bootId === undefined ? command : booted(directory, bootId, command);
       const started = spawn(first, rest, {
         env: { ...environment, ...env, ...faults },

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { repository } from '../../scripts/lib/paths.ts';
+import { varveScript } from '../../scripts/lib/paths.ts';
 import { end } from '../../scripts/lib/proc.ts';
 import { must, type Result, run } from '../../scripts/lib/process.ts';
 import { startRegistry } from '../../scripts/lib/registry.ts';
@@ -17,8 +17,6 @@ import { startEngine, type TestEngine } from './engine.ts';
 import { freePort } from './free-port.ts';
 import { pluginScript } from './plugin-script.ts';
 import { unmountBelow } from './unmount-below.ts';
-
-const program = join(repository, 'src/cli/varve.ts');
 
 /** A container host that gets varve as a managed plugin, from a registry of its own. */
 export class PluginHost {
@@ -122,7 +120,7 @@ export class PluginHost {
       VARVE_ROOT: join(this.data, 'varve'),
       VARVE_RUN: join(this.#directory, 'no'),
     };
-    return run(process.execPath, [program, ...args], { env, timeoutMs: 60_000 });
+    return run(process.execPath, [varveScript, ...args], { env, timeoutMs: 60_000 });
   }
 
   async volume(name: string): Promise<VolumeView> {

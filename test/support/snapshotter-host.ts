@@ -16,8 +16,8 @@ export interface SnapshotterHostOptions {
   readonly disk?: string;
   /** Further keys of the snapshotter `varve` in the configuration of the daemon. */
   readonly snapshotter?: Readonly<Record<string, unknown>>;
-  /** The program as it is shipped: for measurements. */
-  readonly shipped?: boolean;
+  /** As of {@link startDaemon}. */
+  readonly faultPoints?: boolean;
   /** A directory with the programs of an engine; by default that of the selected one. */
   readonly binDir?: string;
 }
@@ -37,7 +37,7 @@ export class SnapshotterHost {
   static async start({
     disk,
     snapshotter = {},
-    shipped = false,
+    faultPoints = true,
     binDir,
   }: SnapshotterHostOptions = {}): Promise<SnapshotterHost> {
     const programs = binDir === undefined ? {} : { binDir };
@@ -45,7 +45,7 @@ export class SnapshotterHost {
     const { socket: containerd } = containerdFiles(directory);
     const snapshotters = { varve: { containerd, ...snapshotter } };
     const config = { snapshotters, ...(disk === undefined ? {} : { root: join(disk, 'varve') }) };
-    const daemon = await startDaemon({ config, shipped });
+    const daemon = await startDaemon({ config, faultPoints });
     try {
       const socket = join(daemon.directory, 'run/containerd.sock');
       const varve = { socket, root: join(config.root ?? daemon.root, 'layers/containerd') };

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { mountsBelow } from '../../scripts/lib/mounts.ts';
+import { varveScript } from '../../scripts/lib/paths.ts';
 import { must, run } from '../../scripts/lib/process.ts';
 import { until } from '../../scripts/lib/wait.ts';
 import type { VolumeView } from '../../src/core/volumes/view.ts';
@@ -11,8 +12,6 @@ import { docker } from './containers.ts';
 import { environment, isUp } from './daemon.ts';
 import type { TestEngine } from './engine.ts';
 import { unmountBelow } from './unmount-below.ts';
-
-const program = new URL('../../src/cli/varve.ts', import.meta.url).pathname;
 
 /** varve in a container of the engine that it serves, as docs/install.md says, with a driver name of its own. */
 export class VarveContainer {
@@ -77,7 +76,7 @@ export class VarveContainer {
   /** The `varve` command of this machine against it; `exitCode` tells whether it was refused. */
   varve(...args: readonly string[]): ReturnType<typeof run> {
     const env = { ...environment, VARVE_SOCKET: join(this.run, 'varve.sock') };
-    return run(process.execPath, [program, ...args], { env, timeoutMs: 60_000 });
+    return run(process.execPath, [varveScript, ...args], { env, timeoutMs: 60_000 });
   }
 
   async volume(name: string): Promise<VolumeView> {

@@ -3,10 +3,9 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { varveScript } from '../../../scripts/lib/paths.ts';
 import { until } from '../../../scripts/lib/wait.ts';
 import { environment, isUp, startDaemon, type TestDaemon } from '../../support/daemon.ts';
-
-const program = new URL('../../../src/cli/varve.ts', import.meta.url).pathname;
 
 describe('a daemon whose messages nobody reads any more', () => {
   let daemon: TestDaemon;
@@ -20,7 +19,7 @@ describe('a daemon whose messages nobody reads any more', () => {
 
   async function outlivesItsReader(managed: boolean): Promise<void> {
     daemon = await startDaemon({ start: false, config: { debug: true, managed } });
-    const args = [program, 'daemon', '--config', join(daemon.directory, 'config.yaml')];
+    const args = [varveScript, 'daemon', '--config', join(daemon.directory, 'config.yaml')];
     const child = spawn(process.execPath, args, { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
     try {
       await until('the daemon to answer', 20_000, () => isUp(daemon.adminSocket));

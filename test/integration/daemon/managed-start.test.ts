@@ -3,11 +3,10 @@ import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { varveScript } from '../../../scripts/lib/paths.ts';
 import { until } from '../../../scripts/lib/wait.ts';
 import { exitCodes } from '../../../src/errors/to-exit-code.ts';
 import { environment, startDaemon, type TestDaemon } from '../../support/daemon.ts';
-
-const program = new URL('../../../src/cli/varve.ts', import.meta.url).pathname;
 
 describe('S12 a managed plugin that cannot start says why, and stays until the engine has given it up', () => {
   let daemon: TestDaemon;
@@ -30,7 +29,7 @@ describe('S12 a managed plugin that cannot start says why, and stays until the e
 
   async function expectToStay(settings: Record<string, string>, reason: string, code: number): Promise<void> {
     const config = join(daemon.directory, 'config.yaml');
-    const args = [program, 'daemon', '--managed=true', '--config', config];
+    const args = [varveScript, 'daemon', '--managed=true', '--config', config];
     const env = { ...environment, ...settings };
     const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
     try {

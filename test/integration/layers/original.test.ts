@@ -260,7 +260,7 @@ describe('the original of a layer', function () {
               fresh.dispose();
             }
           }),
-          { numRuns: 60 },
+          { numRuns: 40 },
         );
         expect(accepted).to.be.above(10);
       });
