@@ -89,8 +89,7 @@ export class SnapshotterHost {
       await containerd.tryCtr('tasks', 'rm', '--force', id);
       await containerd.ctr('containers', 'rm', id);
     }
-    for (const id of lines(await containerd.ctr('leases', 'ls', '--quiet')))
-      await containerd.ctr('leases', 'rm', id);
+    await this.removeLeases();
     await this.#removeSnapshots();
     const images = lines(await containerd.ctr('images', 'ls', '--quiet'));
     if (images.length > 0) await containerd.ctr('images', 'rm', '--sync', ...images);
@@ -98,6 +97,12 @@ export class SnapshotterHost {
     await this.untilReached();
     await containerd.ctr('content', 'prune', 'references');
     await this.expectNoLayers();
+  }
+
+  /** Those of imports that were cut off stay for a day. */
+  async removeLeases(): Promise<void> {
+    for (const id of lines(await this.containerd.ctr('leases', 'ls', '--quiet')))
+      await this.containerd.ctr('leases', 'rm', id);
   }
 
   /**
