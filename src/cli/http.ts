@@ -78,7 +78,9 @@ async function stream(
   body: AsyncIterable<Uint8Array> | undefined,
 ): Promise<AsyncIterable<Buffer>> {
   const { socketPath, method, path, timeout } = call;
-  const outgoing = request({ socketPath, method, path, agent: false, timeout });
+  // Else the daemon closes the connection with its answer, and who is still sending then never sees that.
+  const headers = body === undefined ? {} : { connection: 'keep-alive' };
+  const outgoing = request({ socketPath, method, path, headers, agent: false, timeout });
   outgoing.on('timeout', () => outgoing.destroy(new DOMException('no answer', 'TimeoutError')));
   const answered = Promise.withResolvers<IncomingMessage>();
   outgoing.on('response', answered.resolve);

@@ -24,7 +24,7 @@ export function toJson(data: unknown): string {
 }
 
 async function toYaml(data: unknown): Promise<string> {
-  const { stringify } = await import('yaml');
+  const { stringify } = await import('./yaml.ts');
   return stringify(data);
 }
 

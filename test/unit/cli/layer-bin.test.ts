@@ -10,7 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import type { Server } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -206,7 +206,10 @@ describe('varve layer', () => {
 
     it('ends with 4 when the layer is there already', async () => {
       writeFileSync(path('a.tar'), 'archive');
+      const asked = once(server, 'request') as Promise<[IncomingMessage]>;
       expect(await failed(4, 'import', path('a.tar'), '--name', 'base')).to.include('is there already');
+      // Were the connection closed with the answer, who is still sending would not always see it.
+      expect((await asked)[0].headers.connection).to.equal('keep-alive');
     });
 
     it('names a file that cannot be read, and leaves nothing', async () => {
