@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { unmountBelow } from '../scripts/lib/mounts.ts';
-import { varveScript } from '../scripts/lib/paths.ts';
+import { workerScript } from '../scripts/lib/paths.ts';
 import { must } from '../scripts/lib/process.ts';
 import { openLayerStore } from '../src/core/layers/open.ts';
 import type { Layers } from '../src/core/layers/store.ts';
@@ -34,7 +34,7 @@ export async function openBenchStore(directory: string, driver: string): Promise
     synchronous: 'FULL',
     create: true,
   });
-  const archiver = new WorkerArchiver(new URL('worker.js', `file://${varveScript}`));
+  const archiver = new WorkerArchiver(workerScript);
   const parts = { store: records, disk: new LinuxDisk(), archiver, newUuid: randomUUID };
   const disk = await openLayerDirectory({ ...parts, name, path, driver, rebuild: false, managed: false });
   const [log] = layerLog();

@@ -138,9 +138,6 @@ async function main(): Promise<void> {
   const began = performance.now();
   await step('packages', async () => void (await installPackages(packages)));
   await step('build', () => check('npm', ['run', '--silent', 'build']));
-  if (values.only === undefined) {
-    for (const [name, command, ...args] of checks) await step(name, () => check(command, args));
-  }
   const before = takeSnapshot();
   const runInTurn = async (names: readonly SuiteName[]) => {
     for (const name of names.filter(candidate => selected.includes(candidate)))
@@ -150,11 +147,15 @@ async function main(): Promise<void> {
     if (!selected.includes('e2e')) return;
     for (const lane of some) await unlessInterrupted(() => runOnEngine(lane, values.long));
   };
-  // Three at a time, since they mostly wait: for disks, for engines, for what they have killed. The first engine runs
-  // the most by far.
+  const runChecks = async () => {
+    if (values.only !== undefined) return;
+    for (const [name, command, ...args] of checks) await step(name, () => check(command, args));
+  };
+  // At one time, since they mostly wait: for disks, for engines, for what they have killed.
   await Promise.all([
     runInTurn(['unit', 'integration']),
-    runLanes(lanes.slice(0, 1)).then(() => runInTurn(['crash'])),
+    runChecks().then(() => runInTurn(['crash'])),
+    runLanes(lanes.slice(0, 1)),
     runLanes(lanes.slice(1)),
   ]);
   await step('nothing left behind', async () => listed(leftovers(before)));

@@ -7,5 +7,6 @@ export const stateDirectory = join(repository, '.varve');
 /** The Node that package-lock.json names: everything of ours runs under it. */
 export const nodeBinary = join(repository, 'node_modules/node/bin/node');
 export const varveScript = join(repository, 'dist/cli/varve.js');
+export const workerScript = new URL('worker.js', `file://${varveScript}`);
 /** What can be downloaded or made again, for all checkouts of this user. */
 export const cacheDirectory = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'varve');

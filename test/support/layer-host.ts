@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, statfsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { mountPoints } from '../../scripts/lib/mounts.ts';
+import { workerScript } from '../../scripts/lib/paths.ts';
 import { until } from '../../scripts/lib/wait.ts';
 import type { LayerStore } from '../../src/core/layers/layer-store.ts';
 import { openLayerStore } from '../../src/core/layers/open.ts';
@@ -34,7 +35,7 @@ export class LayerHost {
   readonly #scratch: Scratch;
   readonly #disk: string;
   readonly #flat: string;
-  readonly #archiver = new WorkerArchiver(new URL('../../src/worker.ts', import.meta.url));
+  readonly #archiver = new WorkerArchiver(workerScript);
   readonly #umask: number;
   #worlds = 0;
 

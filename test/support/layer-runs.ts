@@ -60,7 +60,7 @@ const differences = {
     mergesInUse: false,
     isFirst: true,
     highest: null,
-    deepest: 100,
+    deepest: 50,
   },
 } as const satisfies Record<string, Differences>;
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
+import { workerScript } from '../../../scripts/lib/paths.ts';
 import { openLayerStore } from '../../../src/core/layers/open.ts';
 import { type LayersRebuilt, rebuildLayers } from '../../../src/core/layers/rebuild.ts';
 import { layerKeys } from '../../../src/core/layers/record.ts';
@@ -93,5 +94,5 @@ async function openDisk(
 }
 
 function newArchiver(): WorkerArchiver {
-  return new WorkerArchiver(new URL('../../../src/worker.ts', import.meta.url));
+  return new WorkerArchiver(workerScript);
 }

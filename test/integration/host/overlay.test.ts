@@ -26,18 +26,18 @@ describe('overlays', () => {
 
   afterEach(() => scratch.remove());
 
-  /** Directories of two layers, with a file in the lower one, and what mounts them. */
+  /** Directories of two layers, with a file in the lower one, and what mounts them. Their numbers are no other test's. */
   async function layersAt(name: string): Promise<{ readonly root: string; readonly source: OverlaySource }> {
     const root = await scratch.directory(name);
-    for (const directory of ['1/fs', '2/fs', '3/fs', '3/work', 'l']) {
+    for (const directory of ['7001/fs', '7002/fs', '7003/fs', '7003/work', 'l']) {
       await mkdir(join(root, directory), { recursive: true });
     }
-    await must('ln', '-s', '../1/fs', join(root, 'l/1'));
-    await must('ln', '-s', '../2/fs', join(root, 'l/2'));
-    await writeFile(join(root, '1/fs/file'), name);
+    await must('ln', '-s', '../7001/fs', join(root, 'l/7001'));
+    await must('ln', '-s', '../7002/fs', join(root, 'l/7002'));
+    await writeFile(join(root, '7001/fs/file'), name);
     const path = escapedPath(root);
-    const lowers = `lowerdir=${path}/l/2:${path}/l/1`;
-    const upper = [`upperdir=${path}/3/fs`, `workdir=${path}/3/work`];
+    const lowers = `lowerdir=${path}/l/7002:${path}/l/7001`;
+    const upper = [`upperdir=${path}/7003/fs`, `workdir=${path}/7003/work`];
     return { root, source: { type: 'overlay', options: ['index=off', ...upper, lowers] } };
   }
 
@@ -52,8 +52,9 @@ describe('overlays', () => {
       else await mounter.mount({ ...source, target });
       expect(await readFile(join(target, 'file'), 'utf8')).to.equal('odd:a,b\\c d');
       await mounter.mount({ ...source, target });
-      for (const number of [1, 2, 3]) expect(await mountPointsOf(root, number)).to.deep.equal([target]);
-      expect(await mountPointsOf(root, 4)).to.deep.equal([]);
+      for (const number of [7001, 7002, 7003])
+        expect(await mountPointsOf(root, number)).to.deep.equal([target]);
+      expect(await mountPointsOf(root, 7004)).to.deep.equal([]);
     });
   }
 
@@ -89,11 +90,11 @@ describe('overlays', () => {
     for (const open of [openOverlayView, openOverlayViewAt]) {
       const fd = await open(options, root);
       expect(await readdir(`/proc/self/fd/${fd}`)).to.deep.equal(['file']);
-      expect(await mountPointsOf(root, 1)).to.deep.equal([]);
+      expect(await mountPointsOf(root, 7001)).to.deep.equal([]);
       expect(await rejection(writeFile(`/proc/self/fd/${fd}/new`, ''))).to.have.property('code', 'EROFS');
       closeSync(fd);
     }
-    expect((await readdir(root)).sort()).to.deep.equal(['1', '2', '3', 'l']);
+    expect((await readdir(root)).sort()).to.deep.equal(['7001', '7002', '7003', 'l']);
   });
 
   describe('users', () => {
@@ -104,41 +105,41 @@ describe('overlays', () => {
       const script = 'mount --bind "$1" "$2"; mount -i -t overlay overlay -o "$3" "$4"';
       const container = await inNamespace('private', script, root, elsewhere, options, target);
       try {
-        const found = await findOverlayUsers({ root, names: names(1) });
+        const found = await findOverlayUsers({ root, names: names(7001) });
         expect(found).to.deep.equal([{ pid: container.pid, mountPoint: target }]);
       } finally {
         await container.end();
       }
-      expect(await mountPointsOf(root, 1)).to.deep.equal([]);
+      expect(await mountPointsOf(root, 7001)).to.deep.equal([]);
     });
 
     it('of one root are not taken for those of another', async () => {
       const { source } = await layersAt('layers');
       const { root: other } = await layersAt('other');
       await mounter.mount({ ...source, target });
-      for (const number of [1, 2, 3]) expect(await mountPointsOf(other, number)).to.deep.equal([]);
+      for (const number of [7001, 7002, 7003]) expect(await mountPointsOf(other, number)).to.deep.equal([]);
     });
 
     it('are found when the lower directories were named relative to their parent', async () => {
       const { root, source } = await layersAt('layers');
       const { root: other } = await layersAt('other');
       await mountAsEngine(source, join(root, 'l'), target, { short: true });
-      expect(await mountPointsOf(root, 1)).to.deep.equal([target]);
-      expect(await mountPointsOf(other, 1)).to.deep.equal([]);
+      expect(await mountPointsOf(root, 7001)).to.deep.equal([target]);
+      expect(await mountPointsOf(other, 7001)).to.deep.equal([]);
     });
 
     it('may be those of a relative path whose place nobody can tell', async () => {
       const { root, source } = await layersAt('layers');
       const options = source.options.filter(option => !/^(upper|work)dir/.test(option));
       await mountAsEngine({ type: 'overlay', options }, join(root, 'l'), target, { short: true });
-      expect(await mountPointsOf(root, 2)).to.deep.equal([target]);
+      expect(await mountPointsOf(root, 7002)).to.deep.equal([target]);
     });
 
     it('are found though the directory is in the trash', async () => {
       const { root, source } = await layersAt('layers');
       await mounter.mount({ ...source, target });
-      await must('mv', join(root, '1'), join(root, 'trash-1'));
-      expect(await mountPointsOf(root, 1)).to.deep.equal([target]);
+      await must('mv', join(root, '7001'), join(root, 'trash-1'));
+      expect(await mountPointsOf(root, 7001)).to.deep.equal([target]);
     });
   });
 });

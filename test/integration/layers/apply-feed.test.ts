@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { zstdCompressSync } from 'node:zlib';
 import { expect } from 'chai';
+import { workerScript } from '../../../scripts/lib/paths.ts';
 import { until } from '../../../scripts/lib/wait.ts';
 import { openFeed } from '../../../src/drivers/layers/archive/apply-feed.ts';
 import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
@@ -88,7 +89,7 @@ describe('the archive that is unpacked', () => {
   let layer: Layer;
 
   before(() => {
-    archiver = new WorkerArchiver(new URL('../../../src/worker.ts', import.meta.url));
+    archiver = new WorkerArchiver(workerScript);
   });
 
   after(() => archiver.close());

@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { crc32, gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect } from 'chai';
+import { workerScript } from '../../../scripts/lib/paths.ts';
 import { readDigests } from '../../../src/drivers/layers/archive/digests.ts';
 import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
 import { Aborted, InvalidArgument, NotFound, Unimplemented } from '../../../src/errors/errors.ts';
@@ -29,7 +30,7 @@ describe('applying an archive', () => {
   let layer: Layer;
 
   before(() => {
-    archiver = new WorkerArchiver(new URL('../../../src/worker.ts', import.meta.url));
+    archiver = new WorkerArchiver(workerScript);
   });
 
   after(() => archiver.close());

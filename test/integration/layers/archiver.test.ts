@@ -2,14 +2,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { workerScript } from '../../../scripts/lib/paths.ts';
 import type { View } from '../../../src/drivers/layers/archive/archiver.ts';
 import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
 import { openDirectoryView } from '../../../src/drivers/layers/directory-view.ts';
 import { DeadlineExceeded } from '../../../src/errors/errors.ts';
 import { rejection } from '../../support/rejection.ts';
 import { file, Layer, tarOf } from './apply-world.ts';
-
-const script = new URL('../../../src/worker.ts', import.meta.url);
 
 describe('peers of the archiver', () => {
   let archiver: WorkerArchiver;
@@ -32,7 +31,7 @@ describe('peers of the archiver', () => {
   const diff = () => archiver.diff({ type: 'trees', before: null, after: view }, {});
 
   it('that do not read a difference keep nobody from measuring a layer, or from unpacking one', async () => {
-    archiver = new WorkerArchiver(script);
+    archiver = new WorkerArchiver(workerScript);
     const unread = Array.from({ length: Math.max(2, availableParallelism()) }, diff);
     expect((await archiver.measure(view)).inodes).to.equal(2);
     const layer = new Layer(archiver, 'whole');
@@ -43,7 +42,7 @@ describe('peers of the archiver', () => {
   });
 
   it('that never begin to read are given up, and the trees are free', async () => {
-    archiver = new WorkerArchiver(script, 200);
+    archiver = new WorkerArchiver(workerScript, 200);
     const { bytes, ended } = diff();
     await ended;
     const error = await rejection(bytes[Symbol.asyncIterator]().next());
@@ -52,7 +51,7 @@ describe('peers of the archiver', () => {
   });
 
   it('that stop to read are given up', async () => {
-    archiver = new WorkerArchiver(script, 200);
+    archiver = new WorkerArchiver(workerScript, 200);
     const { bytes, ended } = diff();
     const reader = bytes[Symbol.asyncIterator]();
     await reader.next();
@@ -61,7 +60,7 @@ describe('peers of the archiver', () => {
   });
 
   it('that read slowly get everything', async () => {
-    archiver = new WorkerArchiver(script, 2_000);
+    archiver = new WorkerArchiver(workerScript, 2_000);
     let length = 0;
     for await (const chunk of diff().bytes) {
       length += chunk.length;
@@ -71,7 +70,7 @@ describe('peers of the archiver', () => {
   });
 
   it('that stop to send an archive are given up', async () => {
-    archiver = new WorkerArchiver(script, 200);
+    archiver = new WorkerArchiver(workerScript, 200);
     const layer = new Layer(archiver, 'whole');
     const stalled = async function* () {
       yield tarOf([file('a', 'x')]).subarray(0, 512);

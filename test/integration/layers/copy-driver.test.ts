@@ -2,6 +2,7 @@ import { chmodSync, chownSync, linkSync, mkdirSync, readFileSync, symlinkSync, w
 import { mkdir, readdir, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { workerScript } from '../../../scripts/lib/paths.ts';
 import { must } from '../../../scripts/lib/process.ts';
 import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
 import { CopyDriver } from '../../../src/drivers/layers/copy/copy-driver.ts';
@@ -13,7 +14,7 @@ import { isInUse, LayerRoot, stack } from '../../support/whole-layers.ts';
 import { describeTree } from './reading.ts';
 
 const mebibyte = 1024 * 1024;
-const archiver = new WorkerArchiver(new URL('../../../src/worker.ts', import.meta.url));
+const archiver = new WorkerArchiver(workerScript);
 
 after(() => archiver.close());
 

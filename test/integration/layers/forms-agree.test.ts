@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { workerScript } from '../../../scripts/lib/paths.ts';
 import type { Comparison, OpenTree, TreeForm } from '../../../src/drivers/layers/archive/archiver.ts';
 import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
 import { messageOf } from '../../../src/errors/errors.ts';
@@ -267,7 +268,7 @@ describe('the two forms of a layer', () => {
   let archiver: WorkerArchiver;
 
   before(() => {
-    archiver = new WorkerArchiver(new URL('../../../src/worker.ts', import.meta.url));
+    archiver = new WorkerArchiver(workerScript);
   });
 
   after(() => archiver.close());

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { workerScript } from '../../../scripts/lib/paths.ts';
 import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
 import { InvalidArgument, VarveError } from '../../../src/errors/errors.ts';
 import { rejection } from '../../support/rejection.ts';
@@ -48,7 +49,7 @@ describe('hostile archives', () => {
   let safe: readonly string[];
 
   before(() => {
-    archiver = new WorkerArchiver(new URL('../../../src/worker.ts', import.meta.url));
+    archiver = new WorkerArchiver(workerScript);
   });
 
   after(() => archiver.close());

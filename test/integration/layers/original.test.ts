@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { workerScript } from '../../../scripts/lib/paths.ts';
 import type { Applied } from '../../../src/core/layers/layer-store.ts';
 import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
 import { FailedPrecondition, InvalidArgument, Unavailable } from '../../../src/errors/errors.ts';
@@ -65,7 +66,7 @@ describe('the original of a layer', function () {
   let archiver: WorkerArchiver;
 
   before(() => {
-    archiver = new WorkerArchiver(new URL('../../../src/worker.ts', import.meta.url));
+    archiver = new WorkerArchiver(workerScript);
   });
   after(() => archiver.close());
 

@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { workerScript } from '../../../scripts/lib/paths.ts';
 import { compare } from '../../../src/drivers/layers/archive/compare.ts';
 import { DigestWriter, readDigests } from '../../../src/drivers/layers/archive/digests.ts';
 import { mergeTask } from '../../../src/drivers/layers/archive/merge.ts';
@@ -117,7 +118,7 @@ describe('what an archive brings from elsewhere', () => {
   let layer: Layer;
 
   before(() => {
-    archiver = new WorkerArchiver(new URL('../../../src/worker.ts', import.meta.url));
+    archiver = new WorkerArchiver(workerScript);
   });
 
   after(() => archiver.close());
