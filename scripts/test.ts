@@ -75,7 +75,7 @@ async function runOnEngine(lane: Lane, long: boolean): Promise<void> {
   if (engine === undefined) return;
   await step(`e2e tests on ${engine}`, async () => {
     const began = performance.now();
-    const ran = await runSuite('e2e', long, lane.suite);
+    const ran = await runSuite('e2e', long, lane);
     const own = onEngine(engine, ran.results);
     results.push(...own);
     engineLines.push(`${engine}: ${summaryLine(own)} in ${duration(performance.now() - began)}`);

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Lane } from './lanes.ts';
 import { nodeBinary, repository } from './paths.ts';
 import { run, signalAll } from './process.ts';
 import type { TestResult } from './results.ts';
@@ -21,8 +22,8 @@ const longMinutes = 360;
 
 const suites = {
   unit: { files: ['test/unit/**/*.test.ts', 'test/tidy/**/*.test.ts'], testSeconds: 20, minutes: 20 },
-  integration: { files: ['test/integration/**/*.test.ts'], testSeconds: 30, minutes: 20 },
-  crash: { files: ['test/crash/**/*.test.ts'], testSeconds: 120, minutes: 20 },
+  integration: { files: ['test/integration/**/*.test.ts'], testSeconds: 30, minutes: 45 },
+  crash: { files: ['test/crash/**/*.test.ts'], testSeconds: 120, minutes: 45 },
   e2e: {
     files: ['test/e2e/**/*.test.ts'],
     engineFiles: ['test/e2e/engines/**/*.test.ts'],
@@ -43,13 +44,15 @@ export interface SuiteRun {
 }
 
 /**
- * Runs one suite in a process of its own, those with engines apart from what other suites do. With the name of a
- * Debian suite it runs on that suite's engine, and only what runs on every engine. One that takes too long is
+ * Runs one suite in a process of its own, those with engines apart from what other suites do. On a lane other than the
+ * first it runs only what runs on every engine. One that takes too long is
  * interrupted, so that its hooks clean up, and killed a minute later.
  */
-export async function runSuite(name: SuiteName, long: boolean, engineSuite?: string): Promise<SuiteRun> {
+export async function runSuite(name: SuiteName, long: boolean, lane?: Lane): Promise<SuiteRun> {
   const suite: Suite = suites[name];
+  const engineSuite = lane?.suite;
   const files = engineSuite === undefined ? suite.files : (suite.engineFiles ?? []);
+  const leftOut = long ? [] : (lane?.leftOut ?? []);
   const scratch = await mkdtemp(join(tmpdir(), 'varve-results-'));
   const output = join(scratch, 'results.json');
   const minutes = long ? longMinutes : suite.minutes;
@@ -59,7 +62,7 @@ export async function runSuite(name: SuiteName, long: boolean, engineSuite?: str
     signalAll('SIGINT');
   }, minutes * 60_000);
   try {
-    const words = [nodeBinary, ...mochaArguments(files, suite.testSeconds, output)];
+    const words = [nodeBinary, ...mochaArguments(files, leftOut, suite.testSeconds, output)];
     const [program = '', ...args] = enginesApart.includes(name) ? apart(words) : words;
     const ran = await run(program, args, {
       cwd: repository,
@@ -103,13 +106,19 @@ function apart(words: readonly string[]): readonly string[] {
   return ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', script, 'sh', ...words];
 }
 
-function mochaArguments(files: readonly string[], testSeconds: number, output: string): string[] {
+function mochaArguments(
+  files: readonly string[],
+  leftOut: readonly string[],
+  testSeconds: number,
+  output: string,
+): string[] {
   return [
     join(repository, 'node_modules/mocha/bin/mocha.js'),
     ...['--reporter', join(repository, 'test/support/reporter.ts'), '--reporter-option', `output=${output}`],
     ...['--timeout', String(testSeconds * 1_000)],
     // Without this mocha would add the files of its configuration.
     ...['--no-config', '--extension', 'ts', '--forbid-only'],
+    ...leftOut.flatMap(name => ['--ignore', `test/e2e/engines/${name}.test.ts`]),
     ...files,
   ];
 }

@@ -55,12 +55,15 @@ export async function findDeadFuseMounts(directory: string): Promise<readonly st
   return unserved.filter((_, index) => dead[index]);
 }
 
-/** Asks the process itself, since the kernel remembers the attributes of a file longer than it lives. */
+/**
+ * Asks the process itself, since the kernel remembers the attributes of a file longer than it lives. ECONNABORTED: it died
+ * while it was asked (kernel, fs/fuse/dev.c: fuse_abort_conn).
+ */
 export async function isDead(mountPoint: string): Promise<boolean> {
   try {
     await statfs(mountPoint);
     return false;
   } catch (error) {
-    return errorCode(error) === 'ENOTCONN';
+    return ['ENOTCONN', 'ECONNABORTED'].includes(errorCode(error) ?? '');
   }
 }

@@ -338,7 +338,7 @@ describe('the two forms of a layer', () => {
   it('agree on what is seen, on their archives, and on what those make, whatever is applied', async function () {
     this.timeout(240_000);
     await fc.assert(fc.asyncProperty(layers, agree), {
-      numRuns: Number(process.env.VARVE_RUNS ?? 40),
+      numRuns: Number(process.env.VARVE_RUNS ?? 25),
       endOnFailure: true,
     });
   });

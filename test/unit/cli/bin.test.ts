@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { expect } from 'chai';
 import { parse } from 'yaml';
+import { varveScript } from '../../../scripts/lib/paths.ts';
 import { AdminServer, volumeView } from './admin-server.ts';
-import { bin, outcome, startVarve } from './program.ts';
+import { outcome, startVarve } from './program.ts';
 
 describe('the varve command', () => {
   const server = new AdminServer();
@@ -100,7 +101,7 @@ describe('the varve command', () => {
 
   it('ends with a sentence on a Node that is too old, before anything else is loaded', () => {
     const old = `data:text/javascript,Object.defineProperty(process,'versions',{value:{node:'22.14.9'}})`;
-    const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', old, bin, 'status'], {
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', old, varveScript, 'status'], {
       encoding: 'utf8',
     });
     expect({ status, stdout }).to.deep.equal({ status: 2, stdout: '' });

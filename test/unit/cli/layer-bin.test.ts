@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { parse } from 'yaml';
 import { quote } from '../../../scripts/lib/daemon.ts';
+import { varveScript } from '../../../scripts/lib/paths.ts';
 import { run } from '../../../scripts/lib/process.ts';
 import { until } from '../../../scripts/lib/wait.ts';
 import { Unavailable } from '../../../src/errors/errors.ts';
@@ -23,7 +24,7 @@ import { type AdminParts, adminApp } from '../../../src/servers/admin/admin.ts';
 import { httpServer } from '../../../src/servers/http.ts';
 import { FakeLayerStore, trash, verification } from '../../support/fake-layer-store.ts';
 import { layerFace } from '../../support/layer-face.ts';
-import { bin, type Outcome, outcome, startVarve } from './program.ts';
+import { type Outcome, outcome, startVarve } from './program.ts';
 
 describe('varve layer', () => {
   let directory: string;
@@ -290,7 +291,9 @@ describe('varve layer', () => {
     /** Runs a command on one, and waits for `text` on its screen before `goOn`. @returns the screen */
     const onScreen = async (args: readonly string[], text: RegExp, goOn: () => void): Promise<string> => {
       let screen = '';
-      const command = [process.execPath, bin, '--socket', socket, 'layer', ...args].map(quote).join(' ');
+      const command = [process.execPath, varveScript, '--socket', socket, 'layer', ...args]
+        .map(quote)
+        .join(' ');
       const finished = run(
         'script',
         ['-qec', `export LC_ALL=C.UTF-8; stty cols 120 rows 30 && exec ${command}`, '/dev/null'],

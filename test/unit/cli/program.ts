@@ -1,9 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
-
-export const bin = fileURLToPath(new URL('../../../src/cli/varve.ts', import.meta.url));
+import { varveScript } from '../../../scripts/lib/paths.ts';
 
 /** How a command ended, and what it said. */
 export interface Outcome {
@@ -20,7 +18,7 @@ export function startVarve(
 ): ChildProcess {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(VARVE_|DOCKER_HOST$)/.test(name));
   const env = { ...Object.fromEntries(inherited), ...variables };
-  return spawn(process.execPath, [bin, ...args], { env, stdio: [stdin, 'pipe', 'pipe'] });
+  return spawn(process.execPath, [varveScript, ...args], { env, stdio: [stdin, 'pipe', 'pipe'] });
 }
 
 export async function outcome(child: ChildProcess): Promise<Outcome> {
