@@ -20,7 +20,7 @@ import type { ComparisonArgs, TreeArgs } from './compare.ts';
 import { makeRing } from './digest-ring.ts';
 import { Offer, patiently } from './patience.ts';
 
-const idleMs = 10_000;
+const idleMs = 60_000;
 /** How long a peer may take to send or take the next bytes, in milliseconds. */
 const tenMinutes = 600_000;
 /**
