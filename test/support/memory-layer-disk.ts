@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import type {
+  FoundLayers,
   LayerAbilities,
   LayerDisk,
   PlacedLayer,
@@ -182,11 +183,12 @@ export class MemoryLayerDisk implements LayerDisk {
     ];
   }
 
-  async found(): Promise<{
-    readonly layers: readonly LayerNumber[];
-    readonly drafts: readonly LayerNumber[];
-  }> {
-    return { layers: numbersOf(this.#layers), drafts: numbersOf(this.#drafts) };
+  async found(): Promise<FoundLayers> {
+    return {
+      layers: numbersOf(this.#layers),
+      drafts: numbersOf(this.#drafts),
+      removed: numbersOf(this.#trash),
+    };
   }
 
   async apply(stack: Stack, archive: Archive, { signal, keepOriginal }: ApplyWork): Promise<Applied> {

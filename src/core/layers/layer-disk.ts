@@ -31,6 +31,14 @@ export interface PlacedLayer {
   readonly kind: LayerKind;
 }
 
+/** The numbers that a disk holds, whatever the records say. */
+export interface FoundLayers {
+  readonly layers: readonly LayerNumber[];
+  readonly drafts: readonly LayerNumber[];
+  /** In the trash, where somebody may still use them. */
+  readonly removed: readonly LayerNumber[];
+}
+
 /** What stands on the disk and is no layer of the records. */
 export interface Stray {
   readonly kind: 'trash' | 'draft' | 'unrecorded';
@@ -102,7 +110,7 @@ export interface LayerDisk {
   emptyTrash(): Promise<number>;
   /** The drafts and the trash, and these layers, measured: slow. */
   strays(unrecorded: readonly LayerNumber[], signal?: AbortSignal): Promise<readonly Stray[]>;
-  found(): Promise<{ readonly layers: readonly LayerNumber[]; readonly drafts: readonly LayerNumber[] }>;
+  found(): Promise<FoundLayers>;
 
   apply(stack: Stack, archive: Archive, work: ApplyWork): Promise<Applied>;
   /** As {@link LayerStore.original}; the layer had one archive applied to it. @param diffId of that */

@@ -29,7 +29,7 @@ export async function openLayerStore(options: OpenLayerStore): Promise<Layers> {
   await catalog.load();
   const found = await disk.found();
   const trash = await catalog.trash();
-  catalog.reserveNumbers([...found.layers, ...found.drafts, ...trash]);
+  catalog.reserveNumbers([...found.layers, ...found.drafts, ...found.removed, ...trash]);
   const known = new Set(catalog.all().map(({ number }) => number));
   for (const draft of found.drafts) {
     if (known.has(draft)) continue;

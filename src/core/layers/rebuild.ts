@@ -28,9 +28,9 @@ export async function rebuildLayers(
   const known = new Map(catalog.all().map(record => [record.number, record]));
   const report: LayersRebuilt = { restored: 0, kept: known.size, damaged: [] };
   const found = new Map<LayerKey, LayerManifest>();
-  const { layers, drafts } = await disk.found();
+  const { layers, drafts, removed } = await disk.found();
   const trash = await catalog.trash();
-  catalog.reserveNumbers([...layers, ...drafts, ...trash]);
+  catalog.reserveNumbers([...layers, ...drafts, ...removed, ...trash]);
   for (const number of layers) {
     if (known.has(number) || trash.includes(number)) continue;
     const manifest = await disk.readManifest(number);

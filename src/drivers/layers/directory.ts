@@ -1,4 +1,11 @@
-import type { LayerAbilities, LayerDisk, PlacedLayer, Stack, Stray } from '../../core/layers/layer-disk.ts';
+import type {
+  FoundLayers,
+  LayerAbilities,
+  LayerDisk,
+  PlacedLayer,
+  Stack,
+  Stray,
+} from '../../core/layers/layer-disk.ts';
 import type {
   Applied,
   ApplyWork,
@@ -10,17 +17,18 @@ import type {
   Verification,
 } from '../../core/layers/layer-store.ts';
 import type { LayerManifest } from '../../core/layers/record.ts';
-import { parseLayerManifest } from '../../core/layers/record.ts';
 import type { MountSource } from '../../core/mount.ts';
-import { type LayerNumber, type LayerStoreName, parseLayerNumber } from '../../core/names.ts';
+import type { LayerNumber, LayerStoreName } from '../../core/names.ts';
 import type { Directory, Disk, Durability, Usage } from '../../core/ports.ts';
-import { messageOf, NotFound } from '../../errors/errors.ts';
+import { NotFound } from '../../errors/errors.ts';
 import { step } from '../../lib/fault.ts';
 import type { Archiver, DiffStream, View } from './archive/archiver.ts';
 import { closeAll, closing, openComparison } from './comparison.ts';
 import { openDirectoryView } from './directory-view.ts';
 import { DiskSync } from './disk-sync.ts';
 import type { LayerDriver } from './driver.ts';
+import { foundIn } from './found.ts';
+import { readManifest } from './manifest.ts';
 import { type LayerStoreIdentity, markerFile, openRoot, requireIdentity } from './marker.ts';
 import { linkOriginal, openOriginal, originalOf } from './original.ts';
 import { SharedSync } from './shared-sync.ts';
@@ -195,13 +203,8 @@ export class LayerDirectory implements LayerDisk {
     });
   }
 
-  found(): Promise<{ readonly layers: readonly LayerNumber[]; readonly drafts: readonly LayerNumber[] }> {
-    return this.#within(async root => {
-      const names = await root.list('.');
-      const numbers = (pattern: RegExp) =>
-        names.flatMap(name => pattern.exec(name)?.[1] ?? []).map(parseLayerNumber);
-      return { layers: numbers(/^([1-9][0-9]{0,14})$/), drafts: numbers(/^new-([1-9][0-9]{0,14})$/) };
-    });
+  found(): Promise<FoundLayers> {
+    return this.#within(foundIn);
   }
 
   apply(stack: Stack, archive: Archive, work: ApplyWork): Promise<Applied> {
@@ -373,20 +376,6 @@ export class LayerDirectory implements LayerDisk {
       () => true,
       () => false,
     );
-  }
-}
-
-async function readManifest(
-  root: Directory,
-  directory: string,
-  number: LayerNumber,
-): Promise<LayerManifest | { readonly unreadable: string }> {
-  const text = await root.readFile(`${directory}/layer.json`);
-  if (text === undefined) return { unreadable: 'layer.json is missing' };
-  try {
-    return parseLayerManifest(number, JSON.parse(text));
-  } catch (error) {
-    return { unreadable: `layer.json cannot be used: ${messageOf(error)}` };
   }
 }
 

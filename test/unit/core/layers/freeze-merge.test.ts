@@ -211,6 +211,18 @@ describe('LayerStore over a disk in memory', () => {
     expect((await younger.found()).layers).to.include.members([...before.layers]);
   });
 
+  it('gives the number of a removed layer that somebody still uses to nobody, also when the records forgot it', async () => {
+    await store.prepare('used');
+    const { number } = await store.stat('used');
+    const { disk } = world;
+    disk.mounted.add(number);
+    await store.remove('used');
+    expect(await store.cleanup()).to.deep.equal({ left: 1 });
+    await open(disk);
+    await store.prepare('new');
+    expect((await store.stat('new')).number).to.be.greaterThan(number);
+  });
+
   it('a layer whose directory is gone is damaged, and can be removed', async () => {
     await commit('one', null, 'a');
     await disk.remove(parseLayerNumber((await store.stat('one')).number));
