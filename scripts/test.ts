@@ -153,8 +153,8 @@ async function main(): Promise<void> {
   };
   // At one time, since they mostly wait: for disks, for engines, for what they have killed.
   await Promise.all([
-    runInTurn(['unit', 'integration']),
-    runChecks().then(() => runInTurn(['crash'])),
+    runInTurn(['integration']),
+    runChecks().then(() => runInTurn(['unit', 'crash'])),
     runLanes(lanes.slice(0, 1)),
     runLanes(lanes.slice(1)),
   ]);

@@ -77,10 +77,10 @@ export class ImagePowerWorld {
       await this.host.containerd.tryCtr('containers', 'rm', 'look');
       return 'refused as damaged';
     }
-    expect(ran.stdout).to.equal(name);
     const tree = await this.#treeOf(name);
     const differences = treeDifferences(tree, this.#trees.get(name) ?? new Map());
     expect(differences.join('\n'), name).to.equal('');
+    expect(ran.stdout, `what the container of ${name} reads, though its files are whole`).to.equal(name);
     return 'whole';
   }
 

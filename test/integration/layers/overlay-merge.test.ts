@@ -154,7 +154,7 @@ describe('merging overlay layers', () => {
           await layers.root.remove(layers.driver, 7);
         });
         await fc.assert(property, {
-          numRuns: fileSystem === 'ext4' ? 25 : 10,
+          numRuns: fileSystem === 'ext4' ? 15 : 10,
           // What a failed run left is in the way of the next.
           endOnFailure: true,
         });
