@@ -61,29 +61,33 @@ export class LayerSteps {
     };
   }
 
-  /** Brings the data of all layers to the disk, and records that: what is recorded next may rest on any of them. */
+  /**
+   * Brings the data of all layers to the disk, and records that: what is recorded next may rest on any of them. One
+   * that was changed meanwhile may have data that came too late, and is brought there again.
+   */
   async sync(): Promise<void> {
     const isWaiting = ({ unsyncedBoot }: LayerRecord) => unsyncedBoot !== null;
-    const numbers = new Set(
-      this.catalog
-        .all()
-        .filter(isWaiting)
-        .map(({ number }) => number),
-    );
-    await this.disk.sync();
-    for (;;) {
-      const waiting = this.catalog.all().filter(record => isWaiting(record) && numbers.has(record.number));
-      const put = waiting.map(record => ({ ...record, unsyncedBoot: null }));
-      if (put.length === 0) return;
-      try {
-        await this.catalog.change({ put });
-        for (const record of put) {
-          await this.disk.writeManifest(manifestOf(record), { durable: record.kind === 'committed' });
-        }
-      } catch (error) {
-        // Somebody else records the same, or has changed one: what they left is in the catalog now.
-        if (!(error instanceof Aborted)) throw error;
-      }
+    let waiting = this.catalog.all().filter(isWaiting);
+    const numbers = new Set(waiting.map(({ number }) => number));
+    do {
+      await this.disk.sync();
+      await this.#recordSynced(waiting.filter(record => this.catalog.find(record.name) === record));
+      waiting = this.catalog.all().filter(record => isWaiting(record) && numbers.has(record.number));
+    } while (waiting.length > 0);
+  }
+
+  async #recordSynced(synced: readonly LayerRecord[]): Promise<void> {
+    const put = synced.map(record => ({ ...record, unsyncedBoot: null }));
+    if (put.length === 0) return;
+    try {
+      await this.catalog.change({ put });
+    } catch (error) {
+      // Somebody else records the same at this moment, or has changed one.
+      if (!(error instanceof Aborted)) throw error;
+      return;
+    }
+    for (const record of put) {
+      await this.disk.writeManifest(manifestOf(record), { durable: record.kind === 'committed' });
     }
   }
 

@@ -52,6 +52,20 @@ describe('LayerStore over a disk in memory', () => {
     for (const name of ['one', 'two']) expect((await store.stat(name)).damage).to.equal(null);
   });
 
+  it('brings to the disk again what was committed while that went on', async () => {
+    await store.prepare('key');
+    await store.apply('key', archiveOfLines('a'));
+    let flushes = 0;
+    disk.sync = async () => {
+      flushes += 1;
+      if (flushes === 1) await store.commit('name', 'key', { sync: false });
+    };
+    await store.sync();
+    expect(flushes).to.equal(2);
+    await store.sync();
+    expect(flushes).to.equal(3);
+  });
+
   it('what was committed without and lost its host is refused, with all that rests on it, and can be removed', async () => {
     await store.prepare('a');
     await store.commit('one', 'a', { sync: false });
