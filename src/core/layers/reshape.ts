@@ -1,4 +1,5 @@
 import { FailedPrecondition } from '../../errors/errors.ts';
+import { settled } from '../../lib/settle.ts';
 import { type LayerKey, show } from '../names.ts';
 import type { LayerCatalog } from './catalog.ts';
 import { requireSound } from './contents.ts';
@@ -19,7 +20,7 @@ export async function freezeLayer(steps: LayerSteps, record: LayerRecord, name: 
       writable: { ...steps.touched(record), ...unwritten, parent: name, number },
     };
     // At one time: each waits for the disk twice.
-    await Promise.all([made.frozen, made.writable].map(changed => disk.writeManifest(manifestOf(changed))));
+    await settled([made.frozen, made.writable].map(changed => disk.writeManifest(manifestOf(changed))));
     return made;
   });
   await steps.record({ put: [frozen, writable] }, [

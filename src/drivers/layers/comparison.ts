@@ -1,4 +1,5 @@
 import type { Stack } from '../../core/layers/layer-disk.ts';
+import { settled } from '../../lib/settle.ts';
 import type { Comparison, View } from './archive/archiver.ts';
 import type { LayerDriver } from './driver.ts';
 
@@ -54,6 +55,5 @@ export async function closing<T>(open: readonly View[], act: () => Promise<T>): 
 
 /** Closes each, also when another one cannot be closed. */
 export async function closeAll(open: readonly View[]): Promise<void> {
-  const outcomes = await Promise.allSettled(open.map(view => view.close()));
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+  await settled(open.map(view => view.close()));
 }
