@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -10,6 +11,7 @@ import {
 import { end, kill, type ProcessId } from '../../scripts/lib/proc.ts';
 import { must, type Result, run } from '../../scripts/lib/process.ts';
 import { removeEngine } from '../../scripts/lib/remove-engine.ts';
+import { Internal } from '../../src/errors/errors.ts';
 import { type Client, ContainerdClient } from '../../src/host/linux/containerd-client.ts';
 import { type Info, Snapshots } from '../../src/wire/gen/containerd/services/snapshots/v1/snapshots_pb.ts';
 import type { Mount } from '../../src/wire/gen/containerd/types/mount_pb.ts';
@@ -125,11 +127,25 @@ export class TestContainerd {
     }
   }
 
-  /** Runs a shell script in a new container, which is gone afterwards. @returns what it printed */
-  run(snapshotter: string, image: string, id: string, script: string): Promise<string> {
-    // Without a control group of its own, whose parent would stay.
-    const options = ['--rm', '--snapshotter', snapshotter, '--cgroup', ''];
-    return this.ctr('run', ...options, image, id, '/bin/sh', '-c', script);
+  /** Runs a shell script in a new container, which is gone afterwards. @returns what it printed @throws Internal */
+  async run(snapshotter: string, image: string, id: string, script: string): Promise<string> {
+    const { exitCode, stdout, stderr } = await this.tryRun(snapshotter, image, id, script);
+    if (exitCode === 0) return stdout.trimEnd();
+    throw new Internal(`${script} in ${image} ended with exit code ${String(exitCode)}\n${stdout}${stderr}`);
+  }
+
+  /** Like {@link run}, whatever it answers; `stdout` is all that the container printed, `stderr` what `ctr` did. */
+  async tryRun(snapshotter: string, image: string, id: string, script: string): Promise<Result> {
+    const said = join(this.#options.directory, `said-${id}`);
+    // A file, since `ctr` before 1.6.22 may close its pipes before it has read them (containerd, pull request 8643);
+    // and no control group of its own, whose parent would stay.
+    const options = ['--rm', '--snapshotter', snapshotter, '--cgroup', '', '--log-uri', `file://${said}`];
+    try {
+      const ran = await this.tryCtr('run', ...options, image, id, '/bin/sh', '-c', script);
+      return { ...ran, stdout: existsSync(said) ? await readFile(said, 'utf8') : '' };
+    } finally {
+      await rm(said, { force: true });
+    }
   }
 
   /** Ends it as a crash does; its containers live on. */

@@ -70,8 +70,7 @@ export class ImagePowerWorld {
 
   /** Runs an image. What runs has every file as it was; what does not is refused as damaged. */
   async look(name: string): Promise<Finding> {
-    const words = ['run', '--rm', '--snapshotter', 'varve', '--cgroup', '', imageName(name), 'look'];
-    const ran = await this.host.containerd.tryCtr(...words, '/bin/cat', '/opt/name');
+    const ran = await this.host.containerd.tryRun('varve', imageName(name), 'look', 'cat /opt/name');
     if (ran.exitCode !== 0) {
       expect(ran.stderr, `the refusal of ${name}`).to.match(/damaged/);
       await this.host.containerd.tryCtr('containers', 'rm', 'look');
