@@ -13,13 +13,13 @@ export interface Lane {
   readonly leftOut: readonly string[];
 }
 
-/** Of volumes: the plugin client of Docker 26 is that of the engines before it and after it. */
-const volumeFiles = ['daemon-restart', 'discovery', 'managed-plugin', 'moby-never-tests', 's6-s11'];
+/** Long tests of volumes; each of them runs on one engine at least without `--long`. */
+const longVolumeFiles = ['daemon-restart', 'discovery', 'managed-plugin', 'moby-never-tests', 's6-s11'];
 
 /** They run side by side. Tests that need one engine and not all of them run on the first. */
 export const lanes: readonly Lane[] = [
   { suite: undefined, isExtra: false, leftOut: [] },
-  { suite: 'trixie', isExtra: false, leftOut: volumeFiles },
+  { suite: 'trixie', isExtra: false, leftOut: longVolumeFiles },
   { suite: 'sid', isExtra: true, leftOut: ['daemon-restart', 'discovery'] },
 ];
 

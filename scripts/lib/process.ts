@@ -12,6 +12,8 @@ export interface RunOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly timeoutMs?: number;
+  /** Sends SIGINT to it. */
+  readonly interrupt?: AbortSignal;
   /** Called with each piece of output as it comes. */
   readonly onOutput?: (text: string) => void;
 }
@@ -32,6 +34,7 @@ export function run(command: string, args: readonly string[], options: RunOption
     killSignal: 'SIGKILL',
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  options.interrupt?.addEventListener('abort', () => child.kill('SIGINT'));
   return collect(command, child, options.onOutput);
 }
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Lane } from './lanes.ts';
 import { nodeBinary, repository } from './paths.ts';
-import { run, signalAll } from './process.ts';
+import { run } from './process.ts';
 import type { TestResult } from './results.ts';
 
 export interface Suite {
@@ -45,8 +45,8 @@ export interface SuiteRun {
 
 /**
  * Runs one suite in a process of its own, those with engines apart from what other suites do. On a lane other than the
- * first it runs only what runs on every engine. One that takes too long is
- * interrupted, so that its hooks clean up, and killed a minute later.
+ * first it runs only what runs on every engine. One that takes too long is interrupted, so that its hooks clean up, and
+ * killed a minute later.
  */
 export async function runSuite(name: SuiteName, long: boolean, lane?: Lane): Promise<SuiteRun> {
   const suite: Suite = suites[name];
@@ -57,17 +57,24 @@ export async function runSuite(name: SuiteName, long: boolean, lane?: Lane): Pro
   const output = join(scratch, 'results.json');
   const minutes = long ? longMinutes : suite.minutes;
   let cutAt: string | undefined;
+  const interrupt = new AbortController();
   const deadline = setTimeout(() => {
     cutAt = currentTest(output);
-    signalAll('SIGINT');
+    interrupt.abort();
   }, minutes * 60_000);
   try {
-    const words = [nodeBinary, ...mochaArguments(files, leftOut, suite.testSeconds, output)];
-    const [program = '', ...args] = enginesApart.includes(name) ? apart(words) : words;
+    const isApart = enginesApart.includes(name);
+    const words = [
+      ...[nodeBinary, join(repository, 'node_modules/mocha/bin/mocha.js')],
+      ...(isApart ? ['--require', join(repository, 'test/support/apart.ts')] : []),
+      ...mochaArguments(files, leftOut, suite.testSeconds, output),
+    ];
+    const [program = '', ...args] = isApart ? apart(words) : words;
     const ran = await run(program, args, {
       cwd: repository,
       env: { ...process.env, LC_ALL: 'C', ...(engineSuite && { VARVE_ENGINE_SUITE: engineSuite }) },
       timeoutMs: (minutes + 1) * 60_000,
+      interrupt: interrupt.signal,
       onOutput: text => process.stdout.write(text),
     });
     const text = await readFile(output, 'utf8').catch(() => undefined);
@@ -96,7 +103,8 @@ function currentTest(output: string): string {
 
 /**
  * The words of a command, in a mount namespace in which engines find no plugins but those that it makes itself: they ask
- * all that they find, wait long for one that was killed, and tests count the questions. What other tests have mounted at that moment is not kept there.
+ * all that they find, wait long for one that was killed, and tests count the questions. What other tests have mounted at
+ * that moment is not kept there.
  */
 function apart(words: readonly string[]): readonly string[] {
   const script = `for directory in /run/docker/plugins /etc/docker/plugins /usr/lib/docker/plugins; do
@@ -113,7 +121,6 @@ function mochaArguments(
   output: string,
 ): string[] {
   return [
-    join(repository, 'node_modules/mocha/bin/mocha.js'),
     ...['--reporter', join(repository, 'test/support/reporter.ts'), '--reporter-option', `output=${output}`],
     ...['--timeout', String(testSeconds * 1_000)],
     // Without this mocha would add the files of its configuration.

@@ -5,21 +5,28 @@ import { mountPoints } from '../../scripts/lib/mounts.ts';
 import { varveScript } from '../../scripts/lib/paths.ts';
 import { allPids, commandLine, programName } from '../../scripts/lib/proc.ts';
 
-/** Where daemons and plugins keep their sockets, and engines look for plugins. */
-const pluginDirectories = [
-  ...['/run/docker/plugins', '/etc/docker/plugins', '/usr/lib/docker/plugins'],
-  ...['/run/varve', '/run/containerd/s'],
-];
+/** Where engines look for plugins. */
+const pluginDirectories = ['/run/docker/plugins', '/etc/docker/plugins', '/usr/lib/docker/plugins'];
+/** Where daemons, and the containers of an engine, keep sockets. */
+const socketDirectories = ['/run/varve', '/run/containerd/s'];
+
+/** What tests could leave in a mount namespace, each as one line for a person: it is seen nowhere else. */
+export function takeMountSnapshot(): ReadonlySet<string> {
+  return new Set([
+    ...mountPoints().map(point => `mount ${point}`),
+    ...pluginDirectories.flatMap(names).map(path => `file ${path}`),
+  ]);
+}
 
 /** What tests could leave on a host, each as one line for a person. */
 export function takeSnapshot(): ReadonlySet<string> {
   return new Set([
-    ...mountPoints().map(point => `mount ${point}`),
+    ...takeMountSnapshot(),
     ...loopDevices().map(device => `loop device ${device}`),
     ...ourProcesses().map(text => `process ${text}`),
     ...names('/sys/class/net').map(path => `network interface ${basename(path)}`),
     ...controlGroups().map(path => `control group ${path}`),
-    ...pluginDirectories.flatMap(names).map(path => `file ${path}`),
+    ...socketDirectories.flatMap(names).map(path => `file ${path}`),
     ...names(tmpdir())
       .filter(path => basename(path).startsWith('varve-'))
       .map(path => `file ${path}`),
@@ -27,8 +34,8 @@ export function takeSnapshot(): ReadonlySet<string> {
 }
 
 /** What is there now and was not before. */
-export function leftovers(before: ReadonlySet<string>): readonly string[] {
-  return [...takeSnapshot()].filter(line => !before.has(line)).sort();
+export function leftovers(before: ReadonlySet<string>, take = takeSnapshot): readonly string[] {
+  return [...take()].filter(line => !before.has(line)).sort();
 }
 
 function loopDevices(): readonly string[] {
