@@ -1,9 +1,10 @@
+import { times } from '../support/long.ts';
 import { fileSystems } from '../support/power-cut-disk.ts';
 import type { Step } from '../support/power-cut-volume.ts';
 import { PowerCutWorld } from '../support/power-cut-world.ts';
 import { newSeed, Random } from './random.ts';
 
-const cuts = process.env.VARVE_LONG === '1' ? 20 : 1;
+const cuts = times(1, 20);
 /** How many answers the clients get at least, and at most before they wait for the right one. */
 const [fewest, most] = [150, 800];
 const kinds: readonly Step['name'][] = ['create', 'copy', 'use', 'protect', 'unprotect', 'remove'];

@@ -1,10 +1,11 @@
 import { expect } from 'chai';
 import { until } from '../../scripts/lib/wait.ts';
+import { times } from '../support/long.ts';
 import { Client } from './client.ts';
 import { newSeed, Random } from './random.ts';
 import { World } from './world.ts';
 
-const crashes = process.env.VARVE_LONG === '1' ? 200 : 20;
+const crashes = times(20, 200);
 /** The most that the clients do between a start and the next crash. */
 const longestRun = 60;
 const seed = newSeed();

@@ -2,7 +2,8 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '../../scripts/lib/wait.ts';
-import { faultPoints, pointsOf } from '../support/fault-points.ts';
+import { faultPoints, killsAt, pointsOf } from '../support/fault-points.ts';
+import { times } from '../support/long.ts';
 import { layerSteps } from './layers/operations.ts';
 import { type Operation, operationsOf, stepsOfFirstStart, stepsOfRebuild } from './operations.ts';
 import { rebuildTwice, startTwice } from './starts.ts';
@@ -12,7 +13,7 @@ import { World } from './world.ts';
 /** What a client does whose answer was lost: it asks again, at once or when all is well again, or goes away. */
 const clients = ['gone', 'impatient', 'patient'] as const;
 type Client = (typeof clients)[number];
-const rounds = process.env.VARVE_LONG === '1' ? 5 : 1;
+const rounds = times(1, 5);
 /** Layer stores have a suite of their own, which passes theirs. */
 const points = faultPoints().filter(point => !layerSteps.has(stepOf(point)));
 const passed = new Set<string>();
@@ -57,15 +58,10 @@ describe('the daemon, while a container writes to a volume,', function () {
   after(close);
 
   for (let round = 1; round <= rounds; round += 1) {
-    // Before a step everything is as after the one before it: dying there is tried among the repetitions only.
-    const killed =
-      process.env['VARVE_LONG'] === '1'
-        ? scenarios
-        : scenarios.filter(({ point }) => !point.endsWith(':before'));
     const again = round === 1 ? '' : `, time ${round}`;
     const clientIn = (point: string): Client =>
       clients[(round + (point.endsWith(':after') ? 1 : 0)) % 3] as Client;
-    for (const { point, name, operation } of killed) {
+    for (const { point, name, operation } of scenarios.filter(({ point: at }) => killsAt(at))) {
       it(`killed at ${point} of ${name} finishes or undoes it${again}`, async () => {
         const here = await opened();
         await here.explain(() => killAt(here, point, operation, clientIn(point)));

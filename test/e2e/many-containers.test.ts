@@ -3,9 +3,9 @@ import { expect } from 'chai';
 import { until } from '../../scripts/lib/wait.ts';
 import type { VolumeView } from '../../src/core/volumes/view.ts';
 import { TestHost } from '../support/host.ts';
+import { isLong } from '../support/long.ts';
 import { isGapless, textOf } from '../support/writer.ts';
 
-const isLong = process.env['VARVE_LONG'] === '1';
 const count = isLong ? 100 : 8;
 
 /** Counts in a file of its own volume and in one of the shared volume; every line is on disk before the next. */

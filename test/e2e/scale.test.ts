@@ -5,8 +5,7 @@ import { expect } from 'chai';
 import { docker } from '../support/containers.ts';
 import { startDaemon, type TestDaemon } from '../support/daemon.ts';
 import { startEngine, type TestEngine } from '../support/engine.ts';
-
-const isLong = process.env['VARVE_LONG'] === '1';
+import { isLong } from '../support/long.ts';
 
 /** A figure for a person: what is fast is decided by benchmarks, not here. */
 function show(what: string, value: number, unit: string): void {

@@ -25,6 +25,7 @@ import {
   withMount,
   write,
 } from '../support/layer-world.ts';
+import { isLong } from '../support/long.ts';
 import { rejection } from '../support/rejection.ts';
 
 /**
@@ -256,7 +257,7 @@ export function layerSnapshotSuite(open: () => Promise<MountingWorld>, exception
     });
   }
 
-  if (exceptions.isFirst && exceptions.deepest > 50) {
+  if (isLong || (exceptions.isFirst && exceptions.deepest >= 100)) {
     it('128LayersMount', async function () {
       this.timeout(120_000);
       const layers = [

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import type { Change, Compare, ObjectStore, StoredObject } from '../../src/core/ports.ts';
+import { times } from '../support/long.ts';
 import type { OpenStore } from './object-store.ts';
 
 interface Request {
@@ -83,7 +84,7 @@ export function objectStoreModelSuite(open: OpenStore): void {
         world.remove();
       }
     });
-    await fc.assert(property, { numRuns: process.env.VARVE_LONG === '1' ? 1_000 : 60 });
+    await fc.assert(property, { numRuns: times(60, 1_000) });
   });
 }
 

@@ -2,6 +2,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { repository } from '../../scripts/lib/paths.ts';
+import { isLong } from './long.ts';
 
 /** What passes a point, and the points that its name stands for. */
 const passers: Readonly<Record<string, (name: string) => readonly string[]>> = {
@@ -20,6 +21,14 @@ export function faultPoints(): readonly string[] {
   const files = globSync('src/**/*.ts', { cwd: repository }).filter(file => file !== 'src/lib/fault.ts');
   const found = files.flatMap(file => pointsOf(file, readFileSync(join(repository, file), 'utf8')));
   return [...new Set(found)].sort();
+}
+
+/**
+ * Whether a process is killed there. Before a step everything is as after the one before it, so that dying there is
+ * tried among the repetitions only.
+ */
+export function killsAt(point: string): boolean {
+  return isLong || !point.endsWith(':before');
 }
 
 /** The fault points of one source file. */

@@ -1,6 +1,7 @@
 import { layerStoreSuite } from '../suites/layer-store.ts';
 import { type FileSystem, LayerHost } from './layer-host.ts';
 import type { LayerExceptions } from './layer-world.ts';
+import { times } from './long.ts';
 
 type Differences = Omit<LayerExceptions, 'driver' | 'fileSystem'>;
 
@@ -60,7 +61,7 @@ const differences = {
     mergesInUse: false,
     isFirst: true,
     highest: null,
-    deepest: 50,
+    deepest: times(50, 100),
   },
 } as const satisfies Record<string, Differences>;
 

@@ -1,11 +1,9 @@
 import { expect } from 'chai';
-import { faultPoints } from '../../support/fault-points.ts';
+import { faultPoints, killsAt } from '../../support/fault-points.ts';
 import { layerSteps, type Operation, operationsOf, stepsOfFirstOpen } from './operations.ts';
 import { LayerCrashWorld, type Observed } from './world.ts';
 
 const patienceMs = 60_000;
-/** Before a step the disk is as after the one before it, so that dying there is tried among the repetitions only. */
-const killed = process.env.VARVE_LONG === '1' ? /./ : /:after$/;
 const points = faultPoints().filter(point => layerSteps.has(stepOf(point)));
 const passed = new Set<string>();
 
@@ -43,7 +41,7 @@ for (const [driver, operations] of Object.entries(operationsOf)) {
         outcomes.set(operation, known);
         return known;
       };
-      for (const point of pointsOf(operation).filter(each => killed.test(each))) {
+      for (const point of pointsOf(operation).filter(killsAt)) {
         it(`killed at ${point} of ${name} has done it wholly or not at all`, async () => {
           const here = await opened();
           await killAt(here, point, operation, await outcome(here));

@@ -1,9 +1,10 @@
+import { times } from '../../support/long.ts';
 import { fileSystems } from '../../support/power-cut-disk.ts';
 import { newSeed, Random } from '../random.ts';
 import type { Work } from './power-cut-work.ts';
 import { LayerPowerWorld } from './power-cut-world.ts';
 
-const cuts = process.env.VARVE_LONG === '1' ? 20 : 1;
+const cuts = times(1, 20);
 /** How many answers the clients get at least, and at most before they wait for the right one. */
 const [fewest, most] = [30, 120];
 const kinds: readonly Work['step'][] = ['apply', 'commit', 'commit', 'freeze', 'merge', 'remove'];

@@ -2,9 +2,10 @@ import { expect } from 'chai';
 import { until } from '../../../scripts/lib/wait.ts';
 import { onFirstEngine } from '../../support/engine.ts';
 import { ImagePowerWorld } from '../../support/image-power-world.ts';
+import { times } from '../../support/long.ts';
 import type { FileSystem } from '../../support/power-cut-disk.ts';
 
-const rounds = process.env['VARVE_LONG'] === '1' ? 10 : 1;
+const rounds = times(1, 10);
 
 cutOn('ext4', 'apply');
 onFirstEngine(() => cutOn('xfs', 'later'));

@@ -19,12 +19,13 @@ import { docker, inContainer, startContainer } from '../../support/containers.ts
 import { onLaterEngines, type TestEngine } from '../../support/engine.ts';
 import { imageName, makeLayer, makeTestImage, makeTestLayers } from '../../support/engine-image.ts';
 import type { ImageArchive } from '../../support/image-archive.ts';
+import { isLong } from '../../support/long.ts';
 import { SnapshotterHost } from '../../support/snapshotter-host.ts';
 import { file } from '../../support/tar-entries.ts';
 import { readWholeTree, treeDifferences } from '../../support/whole-tree.ts';
 
 /** How many containers of one image are started and removed, and how many layers an image is built with. */
-const [many, deep] = process.env['VARVE_LONG'] === '1' ? [100, 60] : [20, 24];
+const [many, deep] = isLong ? [100, 60] : [20, 24];
 
 /** From 26 on an engine can keep its images in containerd, and containerd keeps them in varve. */
 onLaterEngines(() =>

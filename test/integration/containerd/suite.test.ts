@@ -16,7 +16,7 @@ describe('LayerStore: as containerd sees it, through the socket of a snapshotter
   after(() => host?.remove());
 
   const open = () => host.open();
-  const exceptions = layerExceptions('overlay', 'ext4', { isFirst: false });
+  const exceptions = layerExceptions('overlay', 'ext4');
 
   it('S3 with `sync: later`, brings layers to the disk in the background', async () => {
     const world = await open();

@@ -5,10 +5,10 @@ import fc from 'fast-check';
 import { until } from '../../../scripts/lib/wait.ts';
 import { type Answer, startDaemon, type TestDaemon } from '../../support/daemon.ts';
 import { Scratch } from '../../support/host-scratch.ts';
+import { isLong } from '../../support/long.ts';
 import { rejection } from '../../support/rejection.ts';
 import { snapshotTree } from '../../support/tree-snapshot.ts';
 
-const isLong = process.env['VARVE_LONG'] === '1';
 const numRuns = isLong ? 10_000 : 300;
 /** Longest time for an answer, in milliseconds; on a busy machine it only finds what hangs. */
 const limitMs = isLong ? 1_000 : 10_000;

@@ -17,6 +17,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { mknodat } from '../../../src/host/linux/file-calls.ts';
 import { setXattr } from '../../../src/host/linux/xattr-calls.ts';
+import { times } from '../../support/long.ts';
 import { applyWithTar, changesOf, cp, describeTree, diffOf, Workbench } from './reading.ts';
 
 /** One thing that a container may do to its files; what is impossible at the moment does nothing. */
@@ -114,7 +115,7 @@ describe('the changes of a layer', () => {
           await bench.close();
         }
       }),
-      { numRuns: Number(process.env.VARVE_RUNS ?? 40), endOnFailure: true },
+      { numRuns: times(40, 400), endOnFailure: true },
     );
   });
 });

@@ -19,6 +19,7 @@ import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archi
 import { messageOf } from '../../../src/errors/errors.ts';
 import { openOverlayView } from '../../../src/host/linux/overlay.ts';
 import { TarReader } from '../../../src/tar/reader.ts';
+import { times } from '../../support/long.ts';
 import { directory, type Entry, file, hardlink, stream, symlink, tarOf } from './apply-world.ts';
 import { describeTree } from './reading.ts';
 
@@ -338,7 +339,7 @@ describe('the two forms of a layer', () => {
   it('agree on what is seen, on their archives, and on what those make, whatever is applied', async function () {
     this.timeout(240_000);
     await fc.assert(fc.asyncProperty(layers, agree), {
-      numRuns: Number(process.env.VARVE_RUNS ?? 25),
+      numRuns: times(25, 250),
       endOnFailure: true,
     });
   });

@@ -16,6 +16,7 @@ import { workerScript } from '../../../scripts/lib/paths.ts';
 import type { Applied } from '../../../src/core/layers/layer-store.ts';
 import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
 import { FailedPrecondition, InvalidArgument, Unavailable } from '../../../src/errors/errors.ts';
+import { times } from '../../support/long.ts';
 import { rejection } from '../../support/rejection.ts';
 import { block, end, gnu, member, octal, padded, pax } from '../../unit/tar/archive.ts';
 import { directory, type Entry, file, hardlink, Layer, stream, symlink, tarOf } from './apply-world.ts';
@@ -261,7 +262,7 @@ describe('the original of a layer', function () {
               fresh.dispose();
             }
           }),
-          { numRuns: 40 },
+          { numRuns: times(40, 400) },
         );
         expect(accepted).to.be.above(10);
       });

@@ -17,6 +17,7 @@ import { directoryFlags, openat, readNames } from '../../../src/host/linux/file-
 import { lstatat } from '../../../src/host/linux/file-status.ts';
 import { getXattr, listXattrs } from '../../../src/host/linux/xattr-calls.ts';
 import { must } from '../../support/host-scratch.ts';
+import { times } from '../../support/long.ts';
 import { OverlayLayers } from '../../support/overlay-layers.ts';
 import { stack } from '../../support/whole-layers.ts';
 
@@ -154,7 +155,7 @@ describe('merging overlay layers', () => {
           await layers.root.remove(layers.driver, 7);
         });
         await fc.assert(property, {
-          numRuns: fileSystem === 'ext4' ? 15 : 10,
+          numRuns: times(fileSystem === 'ext4' ? 15 : 10, 100),
           // What a failed run left is in the way of the next.
           endOnFailure: true,
         });

@@ -7,10 +7,10 @@ import { LinuxDisk } from '../../../src/host/linux/disk.ts';
 import type { Logger } from '../../../src/lib/log.ts';
 import { pluginApp } from '../../../src/servers/docker/volume-driver.ts';
 import { Scratch } from '../../support/host-scratch.ts';
+import { isLong } from '../../support/long.ts';
 import { type Served, serveApp } from '../../support/raw-client.ts';
 import { type Daemon, Host } from '../../support/world.ts';
 
-const isLong = process.env['VARVE_LONG'] === '1';
 const silent = { error() {}, warn() {}, info() {}, debug() {} } as unknown as Logger;
 
 const nasty = fc.oneof(

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
+import { isLong } from '../../../support/long.ts';
 import { type EngineKind, type Event, Simulation } from '../../../support/simulation.ts';
 
-const isLong = process.env['VARVE_LONG'] === '1';
 const runs = isLong ? 20_000 : 2_000;
 
 const container = fc.integer({ min: 0, max: 3 });
