@@ -135,6 +135,12 @@ export class MemoryLayerDisk implements LayerDisk {
     return this.freezesAside ? 'frozen' : 'writable';
   }
 
+  async limit([top]: Stack, limit: Limit): Promise<void> {
+    this.#ask(`limit ${top} to ${limit.bytes}`);
+    this.#layer(top);
+    if (!this.abilities.limits.includes('bytes')) throw new Unimplemented('no limit is kept in memory');
+  }
+
   async merge(stack: Stack, next: LayerNumber): Promise<boolean> {
     const [top, folded] = stack;
     this.#ask(`merge ${folded} into ${top} as ${next}`);

@@ -1,5 +1,6 @@
-import type { Archive, LayerStore } from '../../src/core/layers/layer-store.ts';
+import type { Archive } from '../../src/core/layers/layer-store.ts';
 import { openLayerStore } from '../../src/core/layers/open.ts';
+import type { Layers } from '../../src/core/layers/store.ts';
 import { parseLayerStoreName } from '../../src/core/names.ts';
 import type { ObjectStore } from '../../src/core/ports.ts';
 import { FakeClock } from '../../src/host/fake/clock.ts';
@@ -33,18 +34,18 @@ export class MemoryLayerWorld implements LayerRecordsWorld {
   power = new Power();
   /** What the last start wrote to its log. */
   log: readonly string[] = [];
-  #store: LayerStore | undefined;
+  #store: Layers | undefined;
 
   constructor(disk = new MemoryLayerDisk()) {
     this.disk = disk;
   }
 
-  get store(): LayerStore {
+  get store(): Layers {
     if (this.#store === undefined) throw new Error('open it first');
     return this.#store;
   }
 
-  async reopen(): Promise<LayerStore> {
+  async reopen(): Promise<Layers> {
     this.power.cut();
     const [log, lines] = layerLog();
     this.log = lines;

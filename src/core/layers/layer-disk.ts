@@ -95,6 +95,11 @@ export interface LayerDisk {
    */
   freeze(stack: Stack, next: LayerNumber, limit: Limit | null): Promise<'frozen' | 'writable'>;
   /**
+   * Limits a writable layer that may be in use; again is fine. It is on the disk then.
+   * @throws Unimplemented for a limit that it cannot keep; Unavailable when it cannot yet
+   */
+  limit(stack: Stack, limit: Limit): Promise<void>;
+  /**
    * Makes the draft `next` of the first two layers of a stack in one.
    * @returns false when the first one holds everything already, and no draft was needed
    */

@@ -3,6 +3,7 @@ import { settled } from '../../lib/settle.ts';
 import { type LayerKey, show } from '../names.ts';
 import type { LayerCatalog } from './catalog.ts';
 import { requireSound } from './contents.ts';
+import type { Limit } from './layer-store.ts';
 import { type LayerRecord, manifestOf } from './record.ts';
 import { type LayerSteps, unwritten } from './steps.ts';
 
@@ -33,6 +34,17 @@ export async function freezeLayer(steps: LayerSteps, record: LayerRecord, name: 
 /** What stays is of no harm: its layer was not made of one archive, and the next one that is applied replaces it. */
 async function dropOriginal({ disk }: LayerSteps, { number }: LayerRecord): Promise<void> {
   await disk.dropOriginal(number).catch(() => undefined);
+}
+
+/** Limits an active layer, whose lock is held. */
+export async function limitLayer(steps: LayerSteps, record: LayerRecord, limit: Limit): Promise<void> {
+  const { catalog, disk } = steps;
+  if (record.limit?.bytes === limit.bytes && record.limit.inodes === limit.inodes) return;
+  // Before the record, which must not show a limit that nobody keeps.
+  await disk.limit(catalog.stackOf(record), limit);
+  const limited = { ...steps.touched(record), limit };
+  await catalog.change({ put: [limited] });
+  await disk.writeManifest(manifestOf(limited));
 }
 
 /** Folds a committed layer into its only child, whose lock is held: see {@link LayerStore.merge}. */

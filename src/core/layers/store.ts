@@ -24,7 +24,7 @@ import type {
   Verification,
 } from './layer-store.ts';
 import { infoOf, type LayerRecord, manifestOf } from './record.ts';
-import { freezeLayer, mergeLayer, onlyChildOf } from './reshape.ts';
+import { freezeLayer, limitLayer, mergeLayer, onlyChildOf } from './reshape.ts';
 import { type LayerParts, LayerSteps, unwritten } from './steps.ts';
 
 /** How long a call waits for another one on the same layer, in milliseconds. */
@@ -69,7 +69,12 @@ export class Layers implements LayerStore {
     key: string,
     options: PrepareOptions & { readonly limit?: Limit } = {},
   ): Promise<readonly MountSource[]> {
-    return await this.#make('active', key, options, parseLimit(options.limit));
+    return await this.#make(
+      'active',
+      key,
+      options,
+      options.limit === undefined ? null : requireLimit(options.limit),
+    );
   }
 
   view(key: string, options: PrepareOptions = {}): Promise<readonly MountSource[]> {
@@ -108,6 +113,14 @@ export class Layers implements LayerStore {
       const frozen = parseLayerKey(name);
       return this.#catalog.claiming(frozen, record.parent, () => freezeLayer(this.#steps, record, frozen));
     });
+  }
+
+  /**
+   * Limits an active layer from now on, also while it is in use, in place of the limit that it has.
+   * @throws InvalidArgument; Unimplemented when the driver cannot keep it; Unavailable when it cannot yet
+   */
+  limit(key: string, limit: Limit): Promise<void> {
+    return this.#withActive(key, 'limit', record => limitLayer(this.#steps, record, requireLimit(limit)));
   }
 
   async merge(name: string): Promise<void> {
@@ -278,8 +291,7 @@ function parseBase(raw: string | null): LayerKey | null {
 }
 
 /** @throws InvalidArgument */
-function parseLimit(limit: Limit | undefined): Limit | null {
-  if (limit === undefined) return null;
+function requireLimit(limit: Limit): Limit {
   for (const [what, value] of Object.entries(limit)) {
     if (!Number.isSafeInteger(value) || value < 1) {
       throw new InvalidArgument(`the limit of ${what} is ${value}; give a whole number greater than zero`);

@@ -139,6 +139,10 @@ export class LayerDirectory implements LayerDisk {
     });
   }
 
+  limit(stack: Stack, limit: Limit): Promise<void> {
+    return this.#using(stack, () => this.#driver.limit(stack, limit));
+  }
+
   merge(stack: Stack, next: LayerNumber): Promise<boolean> {
     return this.#using(stack, async root => {
       await this.#makeDraft(root, next);

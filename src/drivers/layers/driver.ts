@@ -42,6 +42,8 @@ export interface LayerDriver {
   usage(stack: Stack, signal?: AbortSignal): Promise<Usage>;
   /** As {@link LayerDisk.freeze}; `draft` is the absolute path of the draft, a directory without a tree. */
   freeze(stack: Stack, draft: string, limit: Limit | null): Promise<'frozen' | 'writable'>;
+  /** As {@link LayerDisk.limit}. */
+  limit(stack: Stack, limit: Limit): Promise<void>;
   /** As {@link LayerDisk.merge}. */
   merge(stack: Stack, draft: string): Promise<boolean>;
   /** Which of these layers, in their place or in the trash, a mount anywhere on the host still needs. @throws Unavailable */

@@ -40,6 +40,7 @@ export interface RemoteStore
   walk(): Promise<readonly LayerInfo[]>;
   /** @returns of how many pieces it is */
   original(name: string): Promise<number>;
+  limit: Layers['limit'];
   strays(): ReturnType<Layers['strays']>;
   /** @returns what it wrote to the log */
   open(place: StorePlace): Promise<readonly string[]>;

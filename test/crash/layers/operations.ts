@@ -312,6 +312,12 @@ const prepareFirstLimited: Operation = {
   steps: ['layer.enable-quotas', 'layer.limit'],
 };
 
+const limitInUse: Operation = {
+  prepare: makeWritten,
+  act: ({ store }) => store.limit('key', limit),
+  steps: ['layer.limit', 'layer.record'],
+};
+
 /** One of several names beneath is written to. */
 const commitHardLinks: Operation = {
   async prepare(world) {
@@ -393,6 +399,7 @@ export const operationsOf: Readonly<Record<string, Readonly<Record<string, Opera
     prepare: at(prepare, 'layer.snapshot', 'layer.record'),
     'prepare of a first layer': at(prepareFirst, 'layer.make-subvolume'),
     'prepare with the first limit': prepareFirstLimited,
+    'limit of a layer in use': limitInUse,
     'commit of a limited layer': at(commitLimited, 'layer.record', 'layer.make-readonly', 'layer.end-limit'),
     freeze: at(freeze, 'layer.freeze', 'layer.snapshot', 'layer.manifest', 'layer.record', 'layer.place'),
     merge: at(merge, 'layer.merge', 'layer.delete', 'layer.record', 'layer.drop-original', 'layer.discard'),

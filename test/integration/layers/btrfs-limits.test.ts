@@ -52,6 +52,31 @@ describe('a limit of the layer driver btrfs', () => {
     write(root.tree(3, 'unlimited'), 9);
   });
 
+  it('holds from now on for a layer that is in use, in place of another one', async () => {
+    await root.add(driver, 1, []);
+    write(root.tree(1, 'big'), 16);
+    await root.commit(driver, 1);
+    await root.add(driver, 2, [1]);
+    const file = openSync(root.tree(2, 'file'), 'w');
+    const append = () => {
+      for (let index = 0; index < 4; index += 1) writeSync(file, Buffer.alloc(mebibyte, 1));
+      fsyncSync(file);
+    };
+    try {
+      append();
+      await driver.limit(stack(2, 1), limit);
+      expect(() => [append(), append()])
+        .to.throw()
+        .with.property('errno', -EDQUOT);
+      await driver.limit(stack(2, 1), { bytes: 16 * mebibyte });
+      append();
+    } finally {
+      closeSync(file);
+    }
+    const inodes = rejection(driver.limit(stack(2, 1), { ...limit, inodes: 9 }));
+    expect(await inodes).to.be.instanceOf(Unimplemented);
+  });
+
   it('begins anew when the layer is frozen', async () => {
     await root.add(driver, 1, [], { limit });
     for (const next of [2, 3]) {

@@ -124,6 +124,12 @@ for (const fileSystem of ['ext4', 'xfs', 'btrfs'] as const) {
       expect(await readdir(join(root.path, 'new-1'))).to.deep.equal([]);
     });
 
+    it('refuses a limit for a layer that is in use, with the way out', async () => {
+      const error = await rejection(driver.limit());
+      expect(error).to.be.instanceOf(Unimplemented);
+      expect(error.message).to.match(/driver copy .*btrfs/);
+    });
+
     it('deletes a layer and nothing that its links point to', async () => {
       const outside = join(root.disk, 'outside');
       await mkdir(outside);

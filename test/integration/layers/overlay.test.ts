@@ -298,6 +298,12 @@ for (const fileSystem of ['ext4', 'xfs', 'btrfs'] as const) {
       expect(await layers.show(1)).to.deep.equal({ a: '1' });
     });
 
+    it('refuses a limit for a layer that is in use, with the way out', async () => {
+      const error = await rejection(layers.driver.limit());
+      expect(error).to.be.instanceOf(Unimplemented);
+      expect(error.message).to.match(/driver overlay .*`snapshotters.NAME.limit`/);
+    });
+
     it('refuses to merge into a view, and into a layer with a limit', async () => {
       await layers.layer(1, [], path => writeFile(join(path, 'a'), '1'));
       await layers.root.add(layers.driver, 2, [1], { kind: 'view' });

@@ -1,7 +1,7 @@
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LayerAbilities, Stack } from '../../../core/layers/layer-disk.ts';
-import type { LayerKind } from '../../../core/layers/layer-store.ts';
+import type { LayerKind, Limit } from '../../../core/layers/layer-store.ts';
 import type { MountSource } from '../../../core/mount.ts';
 import type { LayerNumber } from '../../../core/names.ts';
 import type { Usage } from '../../../core/ports.ts';
@@ -24,6 +24,9 @@ import type { LayerDriver, MakePlan } from '../driver.ts';
 import { linkToParent, WholeTrees } from '../whole-trees.ts';
 import { deleteLayer } from './delete.ts';
 import { requireBytesOnly, requireQuotas } from './limits.ts';
+
+/** Milliseconds that others wait for a layer which is being limited: an engine may want to remove it. */
+const patienceInUse = 1_000;
 
 /**
  * Each layer is a subvolume, `ROOT/NUMBER/fs`, made as a snapshot of the one beneath: everything is shared, block by
@@ -117,6 +120,13 @@ export class BtrfsDriver implements LayerDriver {
         step('layer.snapshot', () => snapshotSubvolume(tree, directory, 'fs', options)),
       ),
     );
+  }
+
+  async limit(stack: Stack, limit: Limit): Promise<void> {
+    requireBytesOnly(limit);
+    const path = this.#trees.pathOf(stack);
+    await within(path, tree => requireQuotas(tree, this.#root, patienceInUse));
+    await limitTree(path, limit.bytes);
   }
 
   merge(stack: Stack): Promise<boolean> {

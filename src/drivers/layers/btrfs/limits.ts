@@ -5,7 +5,7 @@ import { enableQuotas, quotaState, recount } from '../../../host/linux/btrfs-quo
 import { step } from '../../../lib/fault.ts';
 
 /** Milliseconds that a request waits for the kernel to have counted what was there before the quotas. */
-const patience = 5_000;
+const longest = 5_000;
 const pollEvery = 50;
 
 /**
@@ -19,7 +19,7 @@ const pollEvery = 50;
  * @param fd an open directory of the file system
  * @throws Unimplemented, Unavailable while the kernel still counts
  */
-export async function requireQuotas(fd: number, root: string): Promise<void> {
+export async function requireQuotas(fd: number, root: string, patience = longest): Promise<void> {
   for (const end = performance.now() + patience; performance.now() < end; await pause(pollEvery)) {
     const state = await quotaState(fd);
     if (state === 'on') return;

@@ -11,6 +11,7 @@ import { closing, openAll } from '../comparison.ts';
 import { deleteDirectory } from '../delete-directory.ts';
 import { openDirectoryView } from '../directory-view.ts';
 import type { LayerDriver, MakePlan } from '../driver.ts';
+import { refuseLimitInUse } from '../limit-in-use.ts';
 import { linkToParent, makeTree, WholeTrees } from '../whole-trees.ts';
 
 /**
@@ -96,6 +97,10 @@ export class CopyDriver implements LayerDriver {
     );
     const [source, target] = views;
     await closing(views, () => step('layer.copy', () => this.#archiver.copy(source, target, {})));
+  }
+
+  async limit(): Promise<never> {
+    throw refuseLimitInUse(this.name);
   }
 
   merge(stack: Stack): Promise<boolean> {

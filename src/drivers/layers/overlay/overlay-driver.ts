@@ -13,6 +13,7 @@ import { closeAll, closing, openAll } from '../comparison.ts';
 import { deleteDirectory } from '../delete-directory.ts';
 import { openDirectoryView } from '../directory-view.ts';
 import type { LayerDriver, MakePlan } from '../driver.ts';
+import { refuseLimitInUse } from '../limit-in-use.ts';
 import {
   attachUpperImage,
   dropUpperImage,
@@ -131,6 +132,10 @@ export class OverlayDriver implements LayerDriver {
     await this.#whileIdle(stack[0], 'freeze', () => this.seal(stack));
     await step('overlay.make-next', () => this.make(draft, stack, { kind: 'active', limit }));
     return 'writable';
+  }
+
+  async limit(): Promise<never> {
+    throw refuseLimitInUse(this.name);
   }
 
   async merge(stack: Stack, draft: string): Promise<boolean> {

@@ -1,12 +1,13 @@
 import { expect } from 'chai';
 import type { LayerStore } from '../../../../src/core/layers/layer-store.ts';
+import type { Layers } from '../../../../src/core/layers/store.ts';
 import { collect } from '../../../support/layer-world.ts';
 import { MemoryLayerDisk } from '../../../support/memory-layer-disk.ts';
 import { archiveOfLines, MemoryLayerWorld } from '../../../support/memory-layer-world.ts';
 import { PowerCut } from '../../../support/power.ts';
 
 /** What can be under way when the daemon dies. */
-const operations: Readonly<Record<string, (store: LayerStore) => Promise<unknown>>> = {
+const operations: Readonly<Record<string, Act>> = {
   prepare: store => store.prepare('new', { parent: 'top' }),
   'prepare with a limit': store => store.prepare('new', { limit: { bytes: 1000 } }),
   view: store => store.view('new', { parent: 'top' }),
@@ -19,6 +20,7 @@ const operations: Readonly<Record<string, (store: LayerStore) => Promise<unknown
   remove: store => store.remove('view'),
   update: store => store.update({ name: 'active', labels: { l: 'v' } }),
   apply: store => store.apply('active', archiveOfLines('e', 'f')),
+  limit: store => store.limit('active', { bytes: 700 }),
   cleanup: store => store.cleanup(),
 };
 
@@ -59,7 +61,7 @@ async function expectTidy({ disk, store }: MemoryLayerWorld): Promise<void> {
   expect(await disk.strays([])).to.deep.equal([]);
 }
 
-type Act = (store: LayerStore) => Promise<unknown>;
+type Act = (store: Layers) => Promise<unknown>;
 
 async function openPopulated(freezesAside: boolean): Promise<MemoryLayerWorld> {
   const disk = new MemoryLayerDisk();
