@@ -1,4 +1,5 @@
 import type { Config, DriverConfig, SnapshotterConfig } from './config/schema.ts';
+import type { ContainerLimits } from './core/layers/container-limits.ts';
 import type { LayerImporter } from './core/layers/importer.ts';
 import type { LayerInspector } from './core/layers/inspector.ts';
 import type { Copies } from './core/volumes/copies.ts';
@@ -43,6 +44,8 @@ export interface Faces {
   readonly graphs: Graphs;
   /** Deletes what no layer needs any more. */
   readonly tidyLayers: () => Promise<void>;
+  /** Undefined when no engine is to be asked. */
+  readonly containerLimits: ContainerLimits | undefined;
 }
 
 /**
@@ -107,6 +110,12 @@ export async function serve(faces: Faces, cleanup: Cleanup, onReady: () => void)
   const tidying = repeat(config.intervals.reconcileSeconds * 1000, faces.tidyLayers, warn('layers'));
   work.defer(() => tidying.stop());
   faces.graphs.onGarbage(tidying.nudge);
+  const limiting = repeat(
+    config.intervals.reconcileSeconds * 1000,
+    async signal => faces.containerLimits?.tick(signal),
+    warn('containers'),
+  );
+  work.defer(() => limiting.stop());
   const measuring = repeat(
     config.intervals.usageSeconds * 1000,
     signal => meter.measureStale(signal),

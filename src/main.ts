@@ -43,7 +43,7 @@ import { LinuxMounter } from './host/linux/mounter.ts';
 import { composeLayerStores, rebuildLayerStores, tidyLayerStores } from './layers.ts';
 import { Cleanup } from './lib/cleanup.ts';
 import { createLogger, type RootLogger } from './lib/log.ts';
-import { composeSnapshotters } from './snapshotters.ts';
+import { composeContainerLimits, composeSnapshotters } from './snapshotters.ts';
 import { openBootStore } from './store/sqlite/boot-store.ts';
 import { openSqliteStore } from './store/sqlite/open.ts';
 import { setAsideDatabase } from './store/sqlite/set-aside.ts';
@@ -164,6 +164,7 @@ async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup):
   const layerStores = composeLayerStores(config, store, log, cleanup);
   const layers = new LayerInspector(layerStores, composeLayerEngines(config));
   const snapshotters = composeSnapshotters(config, layerStores, log, cleanup);
+  const containerLimits = composeContainerLimits(config, layerStores, engine, log);
   const importer = new LayerImporter({ inspector: layers, newUuid: randomUUID, sha256 });
   await catalog.load();
   if (config.managed) await requireFormerRoot(catalog, publisher);
@@ -175,7 +176,7 @@ async function composeDaemon(config: Config, log: RootLogger, cleanup: Cleanup):
   };
   return {
     ...{ config, log, drivers, copies, service, inventory, meter, keeper, trash, state },
-    ...{ layers, importer, snapshotters, graphs, tidyLayers },
+    ...{ layers, importer, snapshotters, graphs, tidyLayers, containerLimits },
   };
 }
 

@@ -1,7 +1,9 @@
 /** Which parts serve an engine's containerd. */
 import type { Config, LayerStoreConfig } from './config/schema.ts';
+import { type ContainerEngine, ContainerLimits } from './core/layers/container-limits.ts';
 import type { LayerStores } from './core/layers/stores.ts';
 import { parseSize } from './core/quantity.ts';
+import { systemClock } from './host/linux/clock.ts';
 import { Containerd } from './host/linux/containerd.ts';
 import { peerPid } from './host/linux/peer.ts';
 import type { Cleanup } from './lib/cleanup.ts';
@@ -31,6 +33,25 @@ export function composeSnapshotters(
       root: (config.layerStores[layerStore] as LayerStoreConfig).path,
       log: log.child({ part: `snapshotter ${name}` }),
     };
+  });
+}
+
+/**
+ * The limits of containers that an engine with its images in a snapshotter keeps to itself.
+ * @param engine undefined when nobody is to be asked
+ */
+export function composeContainerLimits(
+  config: Config,
+  stores: LayerStores,
+  engine: ContainerEngine | undefined,
+  log: RootLogger,
+): ContainerLimits | undefined {
+  if (engine === undefined) return undefined;
+  const storeNames = Object.values(config.snapshotters).map(({ layerStore }) => layerStore);
+  return new ContainerLimits({
+    ...{ storeNames, stores, engine },
+    clock: systemClock,
+    log: log.child({ part: 'containers' }),
   });
 }
 

@@ -19,7 +19,7 @@ const longVolumeFiles = ['daemon-restart', 'discovery', 'managed-plugin', 'moby-
 /** They run side by side. Tests that need one engine and not all of them run on the first. */
 export const lanes: readonly Lane[] = [
   { suite: undefined, isExtra: false, leftOut: [] },
-  { suite: 'trixie', isExtra: false, leftOut: longVolumeFiles },
+  { suite: 'trixie', isExtra: false, leftOut: [...longVolumeFiles, 'container-limit'] },
   { suite: 'sid', isExtra: true, leftOut: ['daemon-restart', 'discovery'] },
 ];
 

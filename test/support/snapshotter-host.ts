@@ -16,6 +16,8 @@ export interface SnapshotterHostOptions {
   readonly disk?: string;
   /** Further keys of the snapshotter `varve` in the configuration of the daemon. */
   readonly snapshotter?: Readonly<Record<string, unknown>>;
+  /** Further keys of the configuration of the daemon. */
+  readonly config?: Readonly<Record<string, unknown>>;
   /** As of {@link startDaemon}. */
   readonly faultPoints?: boolean;
   /** A directory with the programs of an engine; by default that of the selected one. */
@@ -37,6 +39,7 @@ export class SnapshotterHost {
   static async start({
     disk,
     snapshotter = {},
+    config: more = {},
     faultPoints = true,
     binDir,
   }: SnapshotterHostOptions = {}): Promise<SnapshotterHost> {
@@ -44,7 +47,7 @@ export class SnapshotterHost {
     const directory = await mkdtemp(join(disk ?? tmpdir(), 'varve-ctrd-'));
     const { socket: containerd } = containerdFiles(directory);
     const snapshotters = { varve: { containerd, ...snapshotter } };
-    const config = { snapshotters, ...(disk === undefined ? {} : { root: join(disk, 'varve') }) };
+    const config = { snapshotters, ...more, ...(disk === undefined ? {} : { root: join(disk, 'varve') }) };
     const daemon = await startDaemon({ config, faultPoints });
     try {
       const socket = join(daemon.directory, 'run/containerd.sock');

@@ -1,5 +1,6 @@
 import type Dockerode from 'dockerode';
 import type { EngineStorage } from '../../core/engine-setup/host.ts';
+import type { ContainerEngine } from '../../core/layers/container-limits.ts';
 import type { Engine, EngineContainer, EngineVolume } from '../../core/ports.ts';
 import { InvalidArgument, messageOf, Unavailable } from '../../errors/errors.ts';
 import { errorCode } from '../../errors/from-errno.ts';
@@ -19,7 +20,7 @@ interface DockerInfo {
 }
 
 /** The Docker Engine API, at an address such as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`. */
-export class DockerEngine implements Engine {
+export class DockerEngine implements Engine, ContainerEngine {
   readonly #address: string;
   readonly #options: Dockerode.DockerOptions;
   readonly #deadline: number;
@@ -92,6 +93,19 @@ export class DockerEngine implements Engine {
         found.push({ kind: 'image', names, data: GraphDriver.Data });
       }
       return found;
+    });
+  }
+
+  /** As {@link ContainerEngine}. @throws Unavailable */
+  storageOptions(container: string): Promise<unknown> {
+    return this.#ask(async (docker, abortSignal) => {
+      try {
+        const { HostConfig } = await docker.getContainer(container).inspect({ abortSignal });
+        return HostConfig.StorageOpt ?? {};
+      } catch (error) {
+        if ((error as { statusCode?: unknown }).statusCode === 404) return undefined;
+        throw error;
+      }
     });
   }
 

@@ -1,8 +1,8 @@
 import type { GraphLayers } from '../../core/layers/graph.ts';
 import { type GraphId, type GraphUse, parseGraphId } from '../../core/layers/graph-names.ts';
 import type { Archive, LayerChange, Limit } from '../../core/layers/layer-store.ts';
+import { parseStorageOptions } from '../../core/layers/storage-options.ts';
 import { show } from '../../core/names.ts';
-import { parseSize } from '../../core/quantity.ts';
 import { InvalidArgument, Unimplemented } from '../../errors/errors.ts';
 import type { Body } from './calls.ts';
 
@@ -44,7 +44,7 @@ export function graphCalls(graph: GraphLayers): Record<string, GraphCall> {
     },
     'GraphDriver.Capabilities': async () => ({ Capabilities: { ReproducesExactDiffs: true } }),
     'GraphDriver.Create': async body => {
-      if (parseLimit(body['StorageOpt']) !== null) {
+      if (parseStorageOptions(body['StorageOpt']) !== null) {
         throw new InvalidArgument(
           'the storage option size is for containers; a layer of an image has no limit',
         );
@@ -52,7 +52,7 @@ export function graphCalls(graph: GraphLayers): Record<string, GraphCall> {
       return await create(body, 'image', null);
     },
     'GraphDriver.CreateReadWrite': async body => {
-      const limit = parseLimit(body['StorageOpt']);
+      const limit = parseStorageOptions(body['StorageOpt']);
       // dockerd sends the limit also for what it puts beneath a container, where the container cannot write.
       const isBeneath = parseGraphId(body['ID']).endsWith('-init');
       return await create(body, 'container', isBeneath ? null : limit);
@@ -113,24 +113,6 @@ function parseParent(raw: unknown): GraphId | null {
 function parseLabel(raw: unknown): string {
   if (raw === undefined || typeof raw === 'string') return raw ?? '';
   throw new InvalidArgument(`MountLabel ${show(raw)} is not a text; send an SELinux context`);
-}
-
-/**
- * `docker run --storage-opt size=10G`. As in dockerd's own drivers GB is a power of 1024 as well, and the case of the name
- * is of no importance. @throws InvalidArgument for any other option
- */
-function parseLimit(raw: unknown): Limit | null {
-  if (raw === undefined || raw === null) return null;
-  if (typeof raw !== 'object' || Array.isArray(raw))
-    throw new InvalidArgument(`StorageOpt ${show(raw)} is not an object`);
-  let limit: Limit | null = null;
-  for (const [name, value] of Object.entries(raw)) {
-    if (name.toLowerCase() !== 'size' || typeof value !== 'string') {
-      throw new InvalidArgument(`varve has no storage option ${show(name)}; use size=SIZE, such as size=10G`);
-    }
-    limit = { bytes: parseSize(value.replace(/b$/i, '')) };
-  }
-  return limit;
 }
 
 /**

@@ -6,6 +6,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,7 +14,8 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { must } from '../../../scripts/lib/process.ts';
 import { until } from '../../../scripts/lib/wait.ts';
-import type { StoreSpace } from '../../../src/core/layers/view.ts';
+import { refusedLabel } from '../../../src/core/layers/container-limits.ts';
+import type { LayerView, StoreSpace } from '../../../src/core/layers/view.ts';
 import { buildWithBuildKit } from '../../support/buildkit.ts';
 import { docker, inContainer, startContainer } from '../../support/containers.ts';
 import { onLaterEngines, type TestEngine } from '../../support/engine.ts';
@@ -45,8 +47,10 @@ onLaterEngines(() =>
       scratch = mkdtempSync(join(tmpdir(), 'varve-images-'));
       layers = await makeTestLayers(scratch);
       image = await makeTestImage(scratch, 'all', layers, { gzip: true });
-      host = await SnapshotterHost.start();
+      const socket = join(scratch, 'docker.sock');
+      host = await SnapshotterHost.start({ config: { engine: `unix://${socket}` } });
       engine = await host.startEngine();
+      symlinkSync(engine.socket, socket);
       await run('load', '--quiet', '--input', image.path);
       initial = await layerNames();
     });
@@ -111,6 +115,22 @@ onLaterEngines(() =>
       });
       await untilLayers(initial);
       expect(await inContainer(engine, [], 'cat /opt/all/empty', name)).to.equal('');
+    });
+
+    it('refuses the limit of one container, which this driver cannot put under it any more: nothing is ignored', async () => {
+      const words = ['--detach', '--network', 'none', '--stop-timeout', '0', '--storage-opt', 'size=64M'];
+      const id = await run('run', ...words, 'busybox', 'sleep', '1000');
+      const { name: layer } = await until('the refusal', 10_000, async () =>
+        (await host.list()).find(({ name: each, labels }) => each.endsWith(id) && refusedLabel in labels),
+      );
+      const reason = 'size=64M: the layer driver overlay cannot limit a layer that is in use; ';
+      const { stdout } = await host.daemon.varve('layer', 'inspect', layer);
+      const [shown] = JSON.parse(stdout) as [LayerView];
+      expect(shown.labels[refusedLabel]).to.include(reason);
+      const logged = host.daemon
+        .log()
+        .split(`the container ${id.slice(0, 12)} does not get the limit ${reason}`);
+      expect(logged).to.have.length(2);
     });
 
     it('S2 keeps the layers that two images share once', async () => {

@@ -76,6 +76,18 @@ describe('DockerEngine', () => {
     ]);
   });
 
+  it('tells what a container asks of its storage, and that it knows no such container', async () => {
+    const [limited, plain] = ['c1'.repeat(32), 'c2'.repeat(32)];
+    answers = {
+      [`/containers/${limited}/json`]: { HostConfig: { StorageOpt: { size: '10G' } } },
+      [`/containers/${plain}/json`]: { HostConfig: { StorageOpt: null } },
+    };
+    const engine = new DockerEngine(`unix://${path}`);
+    expect(await engine.storageOptions(limited)).to.deep.equal({ size: '10G' });
+    expect(await engine.storageOptions(plain)).to.deep.equal({});
+    expect(await engine.storageOptions('c3'.repeat(32))).to.equal(undefined);
+  });
+
   it('names a container once, however often it mounts the volume', async () => {
     const container = { Id: 'c1', Names: ['/one'], State: 'running', Mounts: [mountOf('db'), mountOf('db')] };
     answers = { ...small, '/containers/json': [container] };
