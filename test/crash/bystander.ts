@@ -6,6 +6,7 @@ import { until } from '../../scripts/lib/wait.ts';
 import type { VolumeView } from '../../src/core/volumes/view.ts';
 import type { TestDaemon } from '../support/daemon.ts';
 import type { TestEngine } from '../support/engine.ts';
+import { pause, pausing } from '../support/writer.ts';
 import { admin } from './admin.ts';
 
 export const bystanderName = 'bystander';
@@ -13,9 +14,10 @@ export const bystanderName = 'bystander';
 /** It ends at the first error; `sync FILE` is fsync(2). A new one goes on where the last one stopped. */
 const script = `
 set -e
+${pausing}
 i=$(tail -n 1 /data/sequence 2>/dev/null || true)
 i=\${i:-0}
-while :; do i=$((i+1)); echo $i >> /data/sequence; sync /data/sequence; sleep 0.05; done`;
+while :; do i=$((i+1)); echo $i >> /data/sequence; sync /data/sequence; ${pause(0.1)}; done`;
 
 /** A container that writes numbers to its volume while everything around it crashes. */
 export class Bystander {
@@ -31,7 +33,7 @@ export class Bystander {
   static async start(engine: TestEngine, daemon: TestDaemon): Promise<Bystander> {
     const bystander = new Bystander(engine, daemon);
     const volume = ['--volume', `${bystanderName}:/data`, '--volume-driver', daemon.driver];
-    const options = ['--detach', '--network', 'none', '--stop-timeout', '0', '--name', daemon.driver];
+    const options = ['--detach', '--network', 'host', '--stop-timeout', '0', '--name', daemon.driver];
     const { exitCode, stderr } = await engine.docker(
       'run',
       ...options,

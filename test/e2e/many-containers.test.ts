@@ -4,7 +4,7 @@ import { until } from '../../scripts/lib/wait.ts';
 import type { VolumeView } from '../../src/core/volumes/view.ts';
 import { TestHost } from '../support/host.ts';
 import { isLong } from '../support/long.ts';
-import { isGapless, textOf } from '../support/writer.ts';
+import { isGapless, pause, pausing, textOf } from '../support/writer.ts';
 
 const count = isLong ? 100 : 8;
 
@@ -14,8 +14,8 @@ function pairWriter(name: string): string {
   const write = (file: string) =>
     `echo $n | dd of=${file} oflag=append conv=notrunc,fsync status=none || echo lost $n of ${file}`;
   // The machine has as much to do, however many containers there are.
-  const microseconds = count * 10_000;
-  return `trap exit TERM; n=0; while :; do n=$((n+1)); ${write(own)}; ${write(shared)}; usleep ${microseconds}; done`;
+  const seconds = count / 100;
+  return `trap exit TERM; ${pausing}; n=0; while :; do n=$((n+1)); ${write(own)}; ${write(shared)}; ${pause(seconds)}; done`;
 }
 
 describe('many containers', function () {

@@ -47,7 +47,7 @@ describe('varve is replaced while containers write', function () {
   async function startHeld(): Promise<{ readonly ended: ReturnType<typeof host.engine.docker> }> {
     const before = host.daemon.calls();
     host.daemon.faults({ 'publish.mount:before': 'hold' });
-    const words = ['run', '--detach', '--name', 'app', '--network', 'none', ...use('vol')];
+    const words = ['run', '--detach', '--name', 'app', '--network', 'host', ...use('vol')];
     const ended = host.engine.docker(...words, 'busybox', 'sleep', '1000');
     await untilCalled(host.daemon, 'Mount', before);
     return { ended };

@@ -12,7 +12,7 @@ const example = new URL('../../docs/examples/compose.yaml', import.meta.url);
 
 /** What a test needs besides: no network, and a container that stays and ends at once. */
 const forTests = {
-  services: { db: { network_mode: 'none', command: 'sleep 10000', stop_grace_period: '0s' } },
+  services: { db: { network_mode: 'host', command: 'sleep 10000', stop_grace_period: '0s' } },
 };
 
 /** The programs by their major version: Debian 12's own, and that of Debian 13, which is unpacked beside the system. */

@@ -26,7 +26,7 @@ export function inContainer(
   script: string,
   image = 'busybox',
 ): Promise<string> {
-  return docker(engine, 'run', '--rm', '--network', 'none', ...args, image, 'sh', '-c', script);
+  return docker(engine, 'run', '--rm', '--network', 'host', ...args, image, 'sh', '-c', script);
 }
 
 /** Starts a container that stays. @returns its id */
@@ -35,7 +35,7 @@ export function startContainer(
   args: readonly string[],
   script = 'exec sleep 1000',
 ): Promise<string> {
-  const words = ['run', '--detach', '--network', 'none', '--stop-timeout', '0', ...args];
+  const words = ['run', '--detach', '--network', 'host', '--stop-timeout', '0', ...args];
   return docker(engine, ...words, 'busybox', 'sh', '-c', script);
 }
 

@@ -13,7 +13,7 @@ import { unmountBelow } from './unmount-below.ts';
 
 /** The environment without what concerns another daemon, or the tests. */
 export const environment = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) => !name.startsWith('VARVE_')),
+  Object.entries(process.env).filter(([name]) => !/^VARVE_|^UV_THREADPOOL_SIZE$/.test(name)),
 );
 let count = 0;
 

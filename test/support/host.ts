@@ -52,7 +52,7 @@ export class TestHost {
 
   /** Runs a command in a new container of `busybox`; `options` are those of `docker run`. */
   run(options: readonly string[], ...command: readonly string[]): Promise<string> {
-    return this.docker('run', '--network', 'none', ...options, 'busybox', ...command);
+    return this.docker('run', '--network', 'host', ...options, 'busybox', ...command);
   }
 
   /** Starts a container that goes on until it is removed. `script` runs in it first, again and again with `loop`. */

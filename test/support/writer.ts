@@ -2,9 +2,17 @@ import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
 import { until } from '../../scripts/lib/wait.ts';
 
+/** What a shell script for a container begins with that is to wait with {@link pause}. */
+export const pausing = 'mkfifo /dev/shm/pause; exec 3<>/dev/shm/pause';
+
+/** Waits in a shell script without starting a program, which takes most of a processor when it is done without end. */
+export function pause(seconds: number): string {
+  return `read -t ${seconds} -u 3 || :`;
+}
+
 /** A shell script for a container: it writes a number a line, without end, and says so on its output when it cannot. */
 export function writer(file: string): string {
-  return `trap exit TERM; n=0; while :; do n=$((n+1)); echo $n >> ${file} || echo lost $n; usleep 5000; done`;
+  return `trap exit TERM; ${pausing}; n=0; while :; do n=$((n+1)); echo $n >> ${file} || echo lost $n; ${pause(0.005)}; done`;
 }
 
 /** Whether what a {@link writer} wrote counts from 1 without a gap. */

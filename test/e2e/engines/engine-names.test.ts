@@ -67,7 +67,7 @@ describe('an engine that stores on varve, as varve shows it', function () {
     await docker(engine, 'commit', 'builder', 'shop:1');
     await docker(engine, 'rm', 'builder');
     for (const name of ['web', 'worker']) {
-      await docker(engine, 'create', '--name', name, '--network', 'none', 'shop:1', 'cat', '/app');
+      await docker(engine, 'create', '--name', name, '--network', 'host', 'shop:1', 'cat', '/app');
     }
   });
   after(async () => {

@@ -51,7 +51,7 @@ withLayersInVarve('an engine that keeps its images and containers with varve', [
       'run',
       '-d',
       '--network',
-      'none',
+      'host',
       'one',
       'sh',
       '-c',
@@ -107,7 +107,7 @@ withLayersInVarve('an engine that keeps its images and containers with varve', [
     expect(await savedDiffIds('foreign')).to.deep.equal(archive.diffIds);
     await docker(engine, 'rmi', 'foreign');
     await docker(engine, 'load', '--input', join(scratch.path, 'saved-foreign.tar'));
-    await docker(engine, 'run', '--name', 'stopped', '--network', 'none', 'foreign', '/missing').catch(
+    await docker(engine, 'run', '--name', 'stopped', '--network', 'host', 'foreign', '/missing').catch(
       () => undefined,
     );
     expect(await savedDiffIds('foreign')).to.deep.equal(archive.diffIds);
@@ -291,7 +291,7 @@ withLayersInVarve("moby's external graph driver case (integration/plugin/graphdr
       'run',
       '--detach',
       '--network',
-      'none',
+      'host',
       'busybox',
       'sh',
       '-c',

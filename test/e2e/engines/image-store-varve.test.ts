@@ -118,7 +118,7 @@ onLaterEngines(() =>
     });
 
     it('refuses the limit of one container, which this driver cannot put under it any more: nothing is ignored', async () => {
-      const words = ['--detach', '--network', 'none', '--stop-timeout', '0', '--storage-opt', 'size=64M'];
+      const words = ['--detach', '--network', 'host', '--stop-timeout', '0', '--storage-opt', 'size=64M'];
       const id = await run('run', ...words, 'busybox', 'sleep', '1000');
       const { name: layer } = await until('the refusal', 10_000, async () =>
         (await host.list()).find(({ name: each, labels }) => each.endsWith(id) && refusedLabel in labels),

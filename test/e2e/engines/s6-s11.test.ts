@@ -45,7 +45,7 @@ describe('what a container sees of its mounts', function () {
   const newSharedDirectory = () => scratch.directory(`shared/host-${++names}`);
   const ofVarve = (...args: readonly string[]) => ['--volume-driver', daemon.driver, ...args];
   const createContainer = (args: readonly string[], script: string, image = 'busybox') =>
-    docker(engine, 'create', '--network', 'none', ...args, image, 'sh', '-c', script);
+    docker(engine, 'create', '--network', 'host', ...args, image, 'sh', '-c', script);
   const driverOf = (name: string) => docker(engine, 'volume', 'inspect', '--format', '{{.Driver}}', name);
   const volumes = async () =>
     (await docker(engine, 'volume', 'ls', '--quiet', '--filter', `driver=${daemon.driver}`)).split('\n');
@@ -77,7 +77,7 @@ describe('what a container sees of its mounts', function () {
     for (const driver of ['local', 'varve']) {
       it(`S6 a path that is not absolute is no bind, and refused as a name by ${driver}`, async () => {
         const args = driver === 'local' ? [] : ofVarve();
-        const words = ['run', '--rm', '--network', 'none', ...args, '-v', 'some/where:/data'];
+        const words = ['run', '--rm', '--network', 'host', ...args, '-v', 'some/where:/data'];
         expect(await refused(engine, ...words, 'busybox', 'true')).to.match(
           /some\/where.*(allowed|invalid)/s,
         );
@@ -203,7 +203,7 @@ describe('what a container sees of its mounts', function () {
     ].join('; ');
     const check = async (args: readonly string[], writable: Row['writable']) => {
       if (writable instanceof RegExp) {
-        const words = ['run', '--rm', '--network', 'none', ...args, 'busybox', 'true'];
+        const words = ['run', '--rm', '--network', 'host', ...args, 'busybox', 'true'];
         expect(await refused(engine, ...words)).to.match(writable);
         return;
       }
@@ -369,7 +369,7 @@ describe('what a container sees of its mounts', function () {
           const directory = await newDirectory();
           await must('mount', ['-t', 'tmpfs', 'varve-test', directory]);
           await must('mount', ['--make-private', directory]);
-          const args = ['--rm', '--network', 'none', '-v', `${directory}:/data:${mode}`];
+          const args = ['--rm', '--network', 'host', '-v', `${directory}:/data:${mode}`];
           const kind = mode.endsWith('shared') ? 'shared' : 'shared or slave';
           expect(await refused(engine, 'run', ...args, 'busybox', 'true')).to.include(
             `is mounted on ${directory} but it is not a ${kind} mount`,
@@ -381,7 +381,7 @@ describe('what a container sees of its mounts', function () {
 
     for (const mode of ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave']) {
       it(`S10 ${mode} is refused for a volume`, async () => {
-        const args = ['--rm', '--network', 'none', ...ofVarve('-v', `${newName()}:/data:${mode}`)];
+        const args = ['--rm', '--network', 'host', ...ofVarve('-v', `${newName()}:/data:${mode}`)];
         expect(await refused(engine, 'run', ...args, 'busybox', 'true')).to.include(
           'field BindOptions must not be specified',
         );
