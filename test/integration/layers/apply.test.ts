@@ -15,7 +15,7 @@ import { expect } from 'chai';
 import { workerScript } from '../../../scripts/lib/paths.ts';
 import { readDigests } from '../../../src/drivers/layers/archive/digests.ts';
 import { WorkerArchiver } from '../../../src/drivers/layers/archive/worker-archiver.ts';
-import { Aborted, InvalidArgument, NotFound, Unimplemented } from '../../../src/errors/errors.ts';
+import { Aborted, Exhausted, InvalidArgument, NotFound, Unimplemented } from '../../../src/errors/errors.ts';
 import { rejection } from '../../support/rejection.ts';
 import { directory, file, hardlink, Layer, stream, symlink, tarOf } from './apply-world.ts';
 
@@ -394,14 +394,36 @@ describe('applying an archive', () => {
           file('gone'),
           directory('gone'),
           symlink('l', 'x'),
+          file('last', 'content'),
         );
         const digests = readDigests(layer.path('digests'));
         if (digests === undefined || digests === 'damaged') throw new Error('no digests');
-        expect([...digests.keys()].sort()).to.deep.equal(['', 'd', 'd/f', 'gone', 'h', 'l']);
+        expect([...digests.keys()].sort()).to.deep.equal(['', 'd', 'd/f', 'gone', 'h', 'l', 'last']);
         for (const [path, { ctimeNs, content }] of digests) {
           const { ctimeNs: found } = lstatSync(layer.path('fs', path), { bigint: true });
           expect({ path, ctimeNs }).to.deep.equal({ path, ctimeNs: found });
-          expect(content === 0).to.equal(!['d/f', 'h'].includes(path));
+          expect(content === 0).to.equal(!['d/f', 'h', 'last'].includes(path));
+        }
+      });
+
+      it('records what replaces or links to a file whose content is still being written', async () => {
+        const content = Buffer.alloc(300_000, 'abc');
+        const numbers = Array.from({ length: 12 }, (_, index) => index);
+        await layer.apply(
+          ...numbers.flatMap(index => [
+            file(`f${index}`, content),
+            index % 2 === 0 ? symlink(`f${index}`, 'x') : hardlink(`h${index}`, `f${index}`),
+          ]),
+        );
+        const digests = readDigests(layer.path('digests'));
+        if (digests === undefined || digests === 'damaged') throw new Error('no digests');
+        for (const index of numbers) {
+          const [one, other] = [digests.get(`f${index}`), digests.get(`h${index}`)];
+          if (index % 2 === 0) expect(one).to.include({ type: 'symlink', size: 0, content: 0 });
+          else {
+            expect(one).to.include({ type: 'file', size: content.length, content: crc32(content) });
+            expect(other).to.include({ ctimeNs: one?.ctimeNs, content: crc32(content) });
+          }
         }
       });
     });
@@ -511,6 +533,22 @@ describe('applying an archive', () => {
       }
       // The tree itself is opened by each call, until the end of the test.
       expect(open() - before).to.equal(15);
+    });
+
+    it('fails when the disk is full, whichever file meets that, and closes all of them', async () => {
+      const open = () => readdirSync('/proc/self/fd').length;
+      const some = Array.from({ length: 200 }, (_, index) => file(`f${index}`, Buffer.alloc(20_000)));
+      await layer.applyArchive(stream(tar));
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'varve-test', layer.path('fs')]);
+      try {
+        const before = open();
+        for (const entries of [some, [file('large', Buffer.alloc(5_000_000))]])
+          expect(await rejection(layer.apply(...entries))).to.be.instanceOf(Exhausted);
+        expect(open() - before).to.equal(2);
+      } finally {
+        layer.close();
+        execFileSync('umount', [layer.path('fs')]);
+      }
     });
 
     it('names the attribute that a file system cannot keep', async () => {

@@ -12,6 +12,7 @@ import { bytesOfPath, join, nameOf, parentOf, shownText } from './apply-names.ts
 import type { Directory } from './apply-open.ts';
 import type { Records } from './apply-records.ts';
 import type { Removal } from './apply-removal.ts';
+import type { FileSender } from './file-queue.ts';
 
 const EEXIST = 17;
 /** Of a mode: the rest is set when the owner is right. */
@@ -32,17 +33,20 @@ export class EntryMaker {
   readonly #attributes: AttributeWriter;
   readonly #removal: Removal;
   readonly #records: Records;
+  readonly #files: FileSender;
 
   constructor(parts: {
     readonly directories: Directories;
     readonly attributes: AttributeWriter;
     readonly removal: Removal;
     readonly records: Records;
+    readonly files: FileSender;
   }) {
     this.#directories = parts.directories;
     this.#attributes = parts.attributes;
     this.#removal = parts.removal;
     this.#records = parts.records;
+    this.#files = parts.files;
   }
 
   /** @param path clean @returns where it really is, without links */
@@ -106,6 +110,11 @@ export class EntryMaker {
     const mode = entry.mode & permissions;
     const create = (bytes: Buffer) => openat(place.parent.own, bytes, newFileFlags, mode);
     const fd = this.#replacing(place, 'make', create);
+    if (!place.parent.inherits && entry.xattrs.size === 0) {
+      const { size, uid, gid, mtime } = entry;
+      this.#files.send({ fd, path: place.path, size, mode: entry.mode, uid, gid, mtime }, pieces);
+      return;
+    }
     try {
       const content = writeContent(fd, entry.size, pieces, place.path);
       this.#finish(place, entry, 'file', { fd, content });

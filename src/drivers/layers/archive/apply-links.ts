@@ -19,6 +19,7 @@ import { bytesOfPath, cleanPath, join, nameOf, parentOf, shownText } from './app
 import type { Directory, OpenDirectories } from './apply-open.ts';
 import type { Records } from './apply-records.ts';
 import { DataCopier } from './copy-data.ts';
+import type { FileSender } from './file-queue.ts';
 import { readXattrs, userXattrs } from './walk-xattrs.ts';
 
 const bits = { character: constants.S_IFCHR, block: constants.S_IFBLK, fifo: constants.S_IFIFO } as const;
@@ -31,6 +32,7 @@ export class LinkMaker {
   readonly #entries: EntryMaker;
   readonly #records: Records;
   readonly #made: Made;
+  readonly #files: FileSender;
   readonly #checkpoint: () => void;
   readonly #copier = new DataCopier();
 
@@ -41,6 +43,7 @@ export class LinkMaker {
     readonly entries: EntryMaker;
     readonly records: Records;
     readonly made: Made;
+    readonly files: FileSender;
     readonly checkpoint: () => void;
   }) {
     this.#directories = parts.directories;
@@ -49,6 +52,7 @@ export class LinkMaker {
     this.#entries = parts.entries;
     this.#records = parts.records;
     this.#made = parts.made;
+    this.#files = parts.files;
     this.#checkpoint = parts.checkpoint;
   }
 
@@ -57,6 +61,8 @@ export class LinkMaker {
    * @returns where it really is @throws InvalidArgument when the target is missing or a directory
    */
   make(path: string, entry: TarEntry): string {
+    // Only then it is known what its target is.
+    this.#files.settle();
     const target = cleanPath(entry.linkPath);
     const name = nameOf(target);
     const from = this.#targetDirectory(path, target);

@@ -5,6 +5,7 @@ import type { Directories } from './apply-directories.ts';
 import { bytesOfPath, join, nameOf, parentOf } from './apply-names.ts';
 import type { Directory } from './apply-open.ts';
 import { attributesCrc, type DigestWriter } from './digests.ts';
+import type { FileAnswer } from './file-queue.ts';
 import { readXattrs } from './walk-xattrs.ts';
 
 /** Regular files that are remembered, because hard links to them may follow; and links, because others may. */
@@ -46,10 +47,15 @@ export class Records {
     const { content = 0, linkTarget = noTarget, xattrsOf } = extra;
     const xattrs = xattrsOf === undefined ? noXattrs : readXattrs(xattrsOf);
     const attributes = attributesCrc({ ...status, linkTarget, xattrs });
-    this.#put(path, status, content, attributes);
-    if (status.type !== 'file') return;
+    if (status.type === 'file') this.file(path, { ...status, content, attributes });
+    else this.#put(path, status, content, attributes);
+  }
+
+  /** A regular file. */
+  file(path: string, { ino, size, ctimeNs, content, attributes }: FileAnswer): void {
+    this.#put(path, { type: 'file', size, ctimeNs }, content, attributes);
     if (this.#files.size === maxRemembered) this.#files.clear();
-    this.#files.set(status.ino, { path, content, attributes });
+    this.#files.set(ino, { path, content, attributes });
   }
 
   directory({ path, own }: Directory): void {
@@ -82,7 +88,12 @@ export class Records {
     }
   }
 
-  #put(path: string, { type, size, ctimeNs }: FileStatus, content: number, attributes: number): void {
+  #put(
+    path: string,
+    { type, size, ctimeNs }: Pick<FileStatus, 'type' | 'size' | 'ctimeNs'>,
+    content: number,
+    attributes: number,
+  ): void {
     const length = type === 'file' ? size : 0;
     this.#digests.add({ path: bytesOfPath(path), type, size: length, content, attributes, ctimeNs });
   }

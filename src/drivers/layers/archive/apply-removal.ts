@@ -28,14 +28,17 @@ type BeforeRemoval = (directory: number, name: Buffer, path: string, status: Fil
 export class Removal {
   readonly #directories: OpenDirectories;
   readonly #records: Records;
+  readonly #settle: () => void;
   readonly #before: BeforeRemoval;
   readonly #aside = `.varve-removed-${randomBytes(8).toString('hex')}`;
   #fd = -1;
   #count = 0;
 
-  constructor(directories: OpenDirectories, records: Records, before: BeforeRemoval) {
+  /** @param settle waits until all files that were made have their content */
+  constructor(directories: OpenDirectories, records: Records, settle: () => void, before: BeforeRemoval) {
     this.#directories = directories;
     this.#records = records;
+    this.#settle = settle;
     this.#before = before;
   }
 
@@ -46,6 +49,8 @@ export class Removal {
 
   /** What stands at a name in the layer; it has to be there. */
   remove(parent: Directory, name: string): void {
+    // What is still being written would be recorded after it was gone.
+    this.#settle();
     const bytes = bytesOfPath(name);
     const path = join(parent.path, name);
     const status = mustBe(lstatat(parent.own, bytes), bytes);

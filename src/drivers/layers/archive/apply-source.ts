@@ -2,7 +2,7 @@ import { readSync } from 'node:fs';
 import { fromNodeError } from '../../../errors/from-errno.ts';
 import type { TaskContext } from '../../../lib/worker-pool.ts';
 import type { ByteSource } from '../../../tar/reader.ts';
-import type { RingWriter } from './digest-ring.ts';
+import type { RingWriter } from './ring.ts';
 
 const progressEveryMs = 100;
 

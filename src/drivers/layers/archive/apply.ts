@@ -2,7 +2,8 @@
  * Unpacks an archive into a layer: OCI image spec, layer.md, "Applying Changesets". The tree then looks as if the
  * archive had been unpacked over what the layer shows, whichever form it has on the disk.
  *
- * Memory: 1 MiB of the archive, 4 MiB for the digest, at most 64 open directories, what is remembered of at most
+ * Memory: 1 MiB of the archive, 4 MiB for the digest and as much for files that another worker is writing, of which
+ * at most 256 are open; at most 64 open directories, what is remembered of at most
  * 65 536 files and as many links (about 200 bytes each, with their paths); and for a layer that held something
  * before, one text for each path of the archive.
  */
@@ -22,15 +23,19 @@ import { Removal } from './apply-removal.ts';
 import { ArchiveSource } from './apply-source.ts';
 import { Whiteouts } from './apply-whiteouts.ts';
 import type { TreeArgs } from './compare.ts';
-import { type Ring, RingWriter } from './digest-ring.ts';
 import { DigestWriter } from './digests.ts';
+import { type FileQueue, FileSender } from './file-queue.ts';
 import { deleteOriginal, OriginalKeeper } from './original-keeper.ts';
+import { type Ring, RingWriter } from './ring.ts';
 
 export interface ApplyArgs {
   readonly tree: TreeArgs;
   /** The uncompressed archive: a file, or the reading end of a pipe. It stays open. */
   readonly archive: { readonly fd: number; readonly isFile: boolean };
+  /** Leads to the digest. */
   readonly ring: Ring;
+  /** Leads to who writes the files. */
+  readonly files: FileQueue;
   readonly keepOriginal: boolean;
 }
 
@@ -44,15 +49,17 @@ export interface Unpacked {
 /** Runs in a worker; its progress is the number of bytes read. @throws as {@link LayerStore.apply} */
 export async function applyTask(args: ApplyArgs, context: TaskContext): Promise<Unpacked> {
   const { tree, archive, ring } = args;
-  const digest = new RingWriter(ring, context);
+  const digest = new RingWriter(ring, () => context.throwIfAborted());
   const digests = new DigestWriter(tree.directory);
   const checkpoint = () => context.throwIfAborted();
+  const records = new Records(digests);
+  const files = new FileSender(args.files, checkpoint, (path, answer) => records.file(path, answer));
   let original: OriginalKeeper | undefined;
   try {
     await deleteOriginal(tree.directory);
     if (args.keepOriginal) original = OriginalKeeper.begin(tree.directory, checkpoint);
     const source = new ArchiveSource(archive.fd, archive.isFile, digest, context);
-    const unpacker = new Unpacker(tree, { digests, original, checkpoint });
+    const unpacker = new Unpacker(tree, { records, files, original, checkpoint });
     const unpacked = await unpacker.run(new TarReader(source, original?.passed));
     original?.finish();
     digests.finish();
@@ -63,6 +70,7 @@ export async function applyTask(args: ApplyArgs, context: TaskContext): Promise<
     throw error;
   } finally {
     digest.end();
+    files.end();
   }
 }
 
@@ -71,6 +79,7 @@ class Unpacker {
   readonly #directories: Directories;
   readonly #removal: Removal;
   readonly #records: Records;
+  readonly #files: FileSender;
   readonly #made: Made;
   readonly #entries: EntryMaker;
   readonly #links: LinkMaker;
@@ -83,29 +92,36 @@ class Unpacker {
   constructor(
     tree: TreeArgs,
     {
-      digests,
+      records,
+      files,
       original,
       checkpoint,
     }: {
-      readonly digests: DigestWriter;
+      readonly records: Records;
+      readonly files: FileSender;
       readonly original: OriginalKeeper | undefined;
       readonly checkpoint: () => void;
     },
   ) {
-    const records = new Records(digests);
     const attributes = new AttributeWriter(tree.form, tree.directory);
     const top = describe('', tree.own, tree.below ?? -1);
     const open = new OpenDirectories(top, directory => records.directory(directory));
     const made = new Made(readNames(tree.own).length === 0);
     const directories = new Directories(tree.form, attributes, open, made);
-    const removal = new Removal(open, records, (...doomed) => original?.removing(...doomed, made));
-    const entries = new EntryMaker({ directories, attributes, removal, records });
-    this.#links = new LinkMaker({ directories, open, attributes, entries, records, made, checkpoint });
+    const removal = new Removal(
+      open,
+      records,
+      () => files.settle(),
+      (...doomed) => original?.removing(...doomed, made),
+    );
+    const entries = new EntryMaker({ directories, attributes, removal, records, files });
+    this.#links = new LinkMaker({ directories, open, attributes, entries, records, made, files, checkpoint });
     this.#whiteouts = new Whiteouts({ directories, made, removal, records, checkpoint });
     this.#open = open;
     this.#directories = directories;
     this.#removal = removal;
     this.#records = records;
+    this.#files = files;
     this.#made = made;
     this.#entries = entries;
     this.#original = original;
@@ -115,6 +131,7 @@ class Unpacker {
   async run(reader: TarReader): Promise<Omit<Unpacked, 'size'>> {
     try {
       this.#unpack(reader);
+      this.#files.settle();
       // A digest covers what comes after the end of the archive as well.
       reader.drain();
       await this.#removal.finish();

@@ -9,7 +9,6 @@ import { descriptorPath } from '../../../host/linux/safe-path.ts';
 import type { TaskContext } from '../../../lib/worker-pool.ts';
 import { bytesOfPath, nameOf, parentOf } from './apply-names.ts';
 import type { TreeArgs } from './compare.ts';
-import { type Ring, RingWriter } from './digest-ring.ts';
 import {
   copyPath,
   type OriginalRecord,
@@ -18,6 +17,7 @@ import {
   recordsPath,
 } from './original-format.ts';
 import { PipeWriter } from './pipe-writer.ts';
+import { type Ring, RingWriter } from './ring.ts';
 import { shownPath, TreeWalker } from './walk.ts';
 
 export interface OriginalArgs {
@@ -39,7 +39,7 @@ export function originalTask(args: OriginalArgs, context: TaskContext): void {
   const original = descriptorPath(args.original);
   const shown = recordsPath(join(tree.directory, originalDirectory));
   const records = () => recordsIn(original, shown);
-  const digest = new RingWriter(ring, context);
+  const digest = new RingWriter(ring, () => context.throwIfAborted());
   const output = new PipeWriter(sink, context);
   const write = (bytes: Buffer): void => {
     digest.write(bytes);

@@ -17,8 +17,9 @@ import type { ApplyArgs, Unpacked } from './apply.ts';
 import { type Feed, openFeed } from './apply-feed.ts';
 import type { Archiver, Comparison, Deltas, DiffStream, OpenTree, View } from './archiver.ts';
 import type { ComparisonArgs, TreeArgs } from './compare.ts';
-import { makeRing } from './digest-ring.ts';
+import { makeFileQueue } from './file-queue.ts';
 import { Offer, patiently } from './patience.ts';
+import { endRing, makeRing } from './ring.ts';
 
 const idleMs = 60_000;
 /** How long a peer may take to send or take the next bytes, in milliseconds. */
@@ -31,19 +32,21 @@ const peersAtOnce = 16;
 
 /** The tasks of `src/worker.ts`. */
 const tasks = [
-  ...['apply', 'digest', 'diff', 'original'],
+  ...['apply', 'digest', 'writeFiles', 'diff', 'original'],
   ...['changes', 'copy', 'measure', 'measureDifference', 'merge', 'verify'],
 ] as const;
 type TaskName = (typeof tasks)[number];
 /** Digests of what is given back have threads of their own: who reads slowly keeps nothing from being unpacked. */
 const pools = [...tasks, 'digestOfOriginal'] as const;
 type PoolName = (typeof pools)[number];
-const withPeers: ReadonlySet<string> = new Set(['apply', 'digest', 'diff', 'original', 'digestOfOriginal']);
+const withPeers: ReadonlySet<string> = new Set([
+  ...['apply', 'digest', 'writeFiles', 'diff', 'original', 'digestOfOriginal'],
+]);
 
 /**
  * An {@link Archiver} whose work is done by the threads of `src/worker.ts`. Each kind of work has threads of its own:
  * whoever does not read a difference, or does not send an archive on, keeps nobody from committing a layer. For each
- * one that unpacks there is one that takes the digest, so that none waits for it.
+ * one that unpacks there is one that takes the digest and one that writes files, so that none waits for them.
  */
 export class WorkerArchiver implements Archiver {
   readonly #pools: ReadonlyMap<string, WorkerPool>;
@@ -67,22 +70,27 @@ export class WorkerArchiver implements Archiver {
     const failed = new AbortController();
     const stop = this.#stop(signal, failed.signal);
     const feed = await openFeed('path' in archive ? archive : patiently(archive, this.#patience, stop), stop);
-    const ring = makeRing();
+    const [ring, files] = [makeRing(), makeFileQueue()];
     const { fd, isFile } = feed;
-    const args: ApplyArgs = { tree: treeArgs(tree), archive: { fd, isFile }, ring, keepOriginal };
+    const args: ApplyArgs = { tree: treeArgs(tree), archive: { fd, isFile }, ring, files, keepOriginal };
     const report = (read: unknown) => onProgress?.(progressOf(feed, Number(read)));
-    const unpacked = this.#pool('apply').run<Unpacked>('apply', args, { signal: stop, onProgress: report });
+    const unpacked = this.#pool('apply')
+      .run<Unpacked>('apply', args, { signal: stop, onProgress: report })
+      .finally(() => endRing(files.ring));
     const digest = this.#pool('digest').run<string>('digest', { ring }, { signal: stop });
-    digest.catch(() => failed.abort());
+    const { form, directory } = tree;
+    const written = this.#pool('writeFiles').run('writeFiles', { files, form, directory }, { signal: stop });
+    for (const beside of [digest, written]) beside.catch(() => failed.abort());
     try {
       const { size, bytes, entries } = await unpacked;
       await feed.filled;
+      await written;
       return { diffId: await digest, size, bytes, entries };
     } catch (error) {
       // Ending the feed is a failure of it, too.
       const failure = feed.failure();
       failed.abort();
-      const outcomes = await Promise.allSettled([unpacked, digest]);
+      const outcomes = await Promise.allSettled([unpacked, digest, written]);
       // The feed ends before the workers are told to stop: one of them may have taken that for the end of the archive.
       if (signal?.aborted || this.#closing.signal.aborted) throw cancelled('apply');
       throw failure ?? causeOf(outcomes) ?? error;
