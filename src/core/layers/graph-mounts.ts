@@ -1,9 +1,10 @@
 import { messageOf, Unimplemented } from '../../errors/errors.ts';
+import { step } from '../../lib/fault.ts';
 import type { Logger } from '../../lib/log.ts';
 import { blindness, requireVisible } from '../engine-sight.ts';
 import type { MountSource } from '../mount.ts';
 import type { DriverName } from '../names.ts';
-import type { Directory, Mounter, ObjectStore } from '../ports.ts';
+import type { Change, Directory, Mounter, ObjectStore } from '../ports.ts';
 import { type GraphId, parseGraphId } from './graph-names.ts';
 
 export interface GraphMountParts {
@@ -83,12 +84,17 @@ export class GraphMounts {
   async makeReadonly(id: GraphId): Promise<void> {
     if (!(await this.#isMounted(id))) return;
     const path = this.pathOf(id);
-    await this.#parts.mounter.mount({ type: 'bind', source: path, target: path, readonly: true });
+    await step('graph.protect', () =>
+      this.#parts.mounter.mount({ type: 'bind', source: path, target: path, readonly: true }),
+    );
   }
 
   /** Mounts again what is mounted and answers no more. @throws NotFound when its mount point is gone */
   async mountAnew(id: GraphId, sources: readonly MountSource[]): Promise<void> {
-    for (const source of sources) await this.#parts.mounter.mount({ ...source, target: this.pathOf(id) });
+    const target = this.pathOf(id);
+    for (const source of sources) {
+      await step('graph.mount', () => this.#parts.mounter.mount({ ...source, target }));
+    }
   }
 
   /**
@@ -98,8 +104,8 @@ export class GraphMounts {
   async drop(id: GraphId): Promise<void> {
     const { mounter, mountPoints, log } = this.#parts;
     await this.#save(id, 0);
-    await mounter.unmount(this.pathOf(id), { detach: true });
-    await mountPoints.removeDirectory(id).catch((error: unknown) => {
+    await step('graph.unmount', () => mounter.unmount(this.pathOf(id), { detach: true }));
+    await step('graph.remove-mount-point', () => mountPoints.removeDirectory(id)).catch((error: unknown) => {
       // Something was written there while nothing was mounted: the next mount hides it, and it harms nobody.
       log.warn(`the mount point ${this.pathOf(id)} is left: ${messageOf(error)}`);
     });
@@ -110,10 +116,8 @@ export class GraphMounts {
     const { bootStore } = this.#parts;
     const stored = await bootStore.list(this.#prefix);
     if (stored.length === 0) return;
-    await bootStore.transaction(
-      [],
-      stored.map(({ key }) => ({ type: 'delete', key })),
-    );
+    const changes = stored.map(({ key }) => ({ type: 'delete', key }) as const);
+    await step('graph.forget-uses', () => bootStore.transaction([], changes));
   }
 
   /** All ids that have a mount point. */
@@ -132,7 +136,9 @@ export class GraphMounts {
     const { mountPoints } = this.#parts;
     const shown = (await sources()).map(source => labelled(source, label));
     if (!(await mountPoints.exists(id))) {
-      await mountPoints.makeDirectory(id, { mode: 0o700, exist: 'ok', durable: false });
+      await step('graph.mount-point', () =>
+        mountPoints.makeDirectory(id, { mode: 0o700, exist: 'ok', durable: false }),
+      );
     }
     await this.mountAnew(id, shown);
   }
@@ -150,10 +156,8 @@ export class GraphMounts {
 
   async #save(id: GraphId, count: number): Promise<void> {
     const key = this.#key(id);
-    await this.#parts.bootStore.transaction(
-      [],
-      [count === 0 ? { type: 'delete', key } : { type: 'put', key, value: count }],
-    );
+    const change: Change = count === 0 ? { type: 'delete', key } : { type: 'put', key, value: count };
+    await step('graph.count', () => this.#parts.bootStore.transaction([], [change]));
   }
 
   get #prefix(): string {

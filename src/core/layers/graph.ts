@@ -94,11 +94,12 @@ export class GraphLayers {
     const store = await this.#parts.store();
     this.#fresh.delete(id);
     await this.#locks.with(id, patienceMs, async () => {
-      await requireTop(store, id);
-      for (const name of [nameOf.view(id), nameOf.active(id), nameOf.committed(id)]) {
+      await this.#requireTop(store, id);
+      // The mount goes first: one whose layer nobody knows any more would be left for good.
+      await this.#drop(id);
+      for (const name of [nameOf.active(id), nameOf.committed(id)]) {
         await store.remove(name).catch(unlessNotFound);
       }
-      await this.#mounts.drop(id);
     });
     this.#parts.onGarbage();
   }
@@ -199,6 +200,21 @@ export class GraphLayers {
     });
   }
 
+  /**
+   * Looks before anything is taken away from a layer that is mounted; the store does so for any other. A view of it does
+   * not count. @throws FailedPrecondition for a layer that others rest on
+   */
+  async #requireTop(store: GraphStore, id: GraphId): Promise<void> {
+    const [committed, view] = [nameOf.committed(id), nameOf.view(id)];
+    const isThere = async (name: string) => (await store.stat(name).catch(unlessNotFound)) !== undefined;
+    if (!(await isThere(committed))) return;
+    if (!(await isThere(view)) && !(await this.#mounts.isHeld(id))) return;
+    for await (const { name } of store.walk([`parent==${JSON.stringify(committed)}`])) {
+      if (name === view) continue;
+      throw new FailedPrecondition(`cannot remove ${show(id)}: ${show(name)} rests on it; remove that first`);
+    }
+  }
+
   /** The name of a layer that others are going to rest on: it is committed now, if it is not yet. */
   async #asParent(store: GraphStore, id: GraphId): Promise<string> {
     return await this.#locks.with(id, patienceMs, async () => {
@@ -243,14 +259,4 @@ function requireLabels({ driver }: GraphStore): void {
 
 function exists(id: GraphId): AlreadyExists {
   return new AlreadyExists(`the layer ${show(id)} exists already; remove it, or choose another id`);
-}
-
-/** A view of it does not count. @throws FailedPrecondition for a layer that others rest on */
-async function requireTop(store: GraphStore, id: GraphId): Promise<void> {
-  const [committed, view] = [nameOf.committed(id), nameOf.view(id)];
-  if ((await store.stat(view).catch(unlessNotFound)) === undefined) return;
-  for await (const { name } of store.walk([`parent==${JSON.stringify(committed)}`])) {
-    if (name === view) continue;
-    throw new FailedPrecondition(`cannot remove ${show(id)}: ${show(name)} rests on it; remove that first`);
-  }
 }

@@ -90,6 +90,8 @@ describe('GraphLayers: a layer store as a graph driver', () => {
     expect(await get('base')).to.equal(path);
     const [entry] = (await world.mounts.table()).filter(({ mountPoint }) => mountPoint === path);
     expect(entry?.options).to.include('ro');
+    expect(await rejection(world.graph.remove(base))).to.be.instanceOf(FailedPrecondition);
+    expect(await world.mounted()).to.deep.equal(['base']);
     await put('base');
     await put('base');
     expect(await world.mounted()).to.deep.equal([]);
