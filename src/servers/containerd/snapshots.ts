@@ -11,10 +11,11 @@ import {
   type Snapshots,
   type ViewSnapshotRequest,
 } from '../../wire/gen/containerd/services/snapshots/v1/snapshots_pb.ts';
-import type { Call, Handlers } from '../grpc/service.ts';
+import type { Handlers } from '../grpc/service.ts';
 import { limitOf } from './limits.ts';
 import { toMounts } from './mounts.ts';
 import type { ContainerdParts } from './parts.ts';
+import { Removals } from './removals.ts';
 
 /** How many layers one message of a list has at most, as with containerd's own service. */
 const blockSize = 100;
@@ -37,19 +38,20 @@ export function snapshotHandlers(parts: ContainerdParts): Handlers<typeof Snapsh
     requireName(parts.name, snapshotter);
     return parts.store();
   };
+  const removals = new Removals(parts.log);
   return {
     prepare: async (request, call) => {
       const store = await storeFor(request);
       const limit = limitOf(request.key, request.labels, parts.limit);
       const options = { ...optionsOf(request), ...(limit === undefined ? {} : { limit }) };
       const mounts = await store.prepare(request.key, options);
-      await requireWaiting(store, request.key, call);
+      await removals.requireWaiting(store, request.key, call);
       return { mounts: toMounts(mounts) };
     },
     view: async (request, call) => {
       const store = await storeFor(request);
       const mounts = await store.view(request.key, optionsOf(request));
-      await requireWaiting(store, request.key, call);
+      await removals.requireWaiting(store, request.key, call);
       return { mounts: toMounts(mounts) };
     },
     mounts: async request => {
@@ -66,7 +68,7 @@ export function snapshotHandlers(parts: ContainerdParts): Handlers<typeof Snapsh
     remove: async request => {
       const store = await storeFor(request);
       parts.fills.stop(request.key);
-      await store.remove(request.key);
+      await removals.remove(store, request.key);
       return {};
     },
     stat: async request => {
@@ -80,14 +82,7 @@ export function snapshotHandlers(parts: ContainerdParts): Handlers<typeof Snapsh
     },
     list: async function* (request) {
       const store = await storeFor(request);
-      let block: MessageInitShape<typeof InfoSchema>[] = [];
-      for await (const info of store.walk(request.filters)) {
-        block.push(toInfo(info));
-        if (block.length < blockSize) continue;
-        yield { info: block };
-        block = [];
-      }
-      if (block.length > 0) yield { info: block };
+      for await (const info of blocksOf(store, request.filters)) yield { info };
     },
     usage: async (request, { signal }) => {
       const store = await storeFor(request);
@@ -103,11 +98,18 @@ export function snapshotHandlers(parts: ContainerdParts): Handlers<typeof Snapsh
   };
 }
 
-/** containerd has not noted a layer whose answer it did not wait for, and would never remove it. */
-async function requireWaiting(store: LayerStore, key: string, { signal }: Call): Promise<void> {
-  if (!signal.aborted) return;
-  await store.remove(key);
-  throw signal.reason;
+async function* blocksOf(
+  store: LayerStore,
+  filters: readonly string[],
+): AsyncGenerator<MessageInitShape<typeof InfoSchema>[]> {
+  let block: MessageInitShape<typeof InfoSchema>[] = [];
+  for await (const info of store.walk(filters)) {
+    block.push(toInfo(info));
+    if (block.length < blockSize) continue;
+    yield block;
+    block = [];
+  }
+  if (block.length > 0) yield block;
 }
 
 function requireName(name: string, asked: string): void {

@@ -295,6 +295,35 @@ describe('the socket of a snapshotter', function () {
     await host.expectNoStrays();
   });
 
+  it('a layer that cannot be removed now ends no garbage collection: its code is the one after which that goes on', async () => {
+    await make('stuck');
+    await make('next');
+    host.daemon.faults({ 'layer.record:before': 'error' });
+    const failure = await client.failure(remove, { ...of, key: 'stuck' });
+    expect(failure.code, failure.details).to.equal(failedPrecondition);
+    expect(failure.details).to.match(/^cannot remove "stuck" now: .*tries again$/);
+    host.hold('layer.record:before');
+    const hung = await client.failure(remove, { ...of, key: 'stuck' }, { deadlineMs: 8_000 });
+    expect(hung.code, hung.details).to.equal(failedPrecondition);
+    expect(await names(), 'nothing was lost').to.deep.equal(['stuck', 'next']);
+    host.daemon.faults({});
+    await until('the removal that came too late', 5_000, async () => (await names()).length === 1);
+    await client.ask(remove, { ...of, key: 'stuck' });
+    expect((await client.failure(remove, { ...of, key: 'stuck' })).code).to.equal(notFound);
+    await client.ask(remove, { ...of, key: 'next' });
+  });
+
+  it('a layer is removed once nobody knows it, and its files when they can be', async () => {
+    await make('base');
+    host.daemon.faults({ 'layer.discard:before': 'error' });
+    await client.ask(remove, { ...of, key: 'base' });
+    expect(await names()).to.deep.equal([]);
+    expect(host.daemon.log()).to.include('removed layers stay: ');
+    host.daemon.faults({});
+    await client.ask(cleanup, of);
+    await host.expectNoStrays();
+  });
+
   it('is shown by status, doctor and `varve layer`', async () => {
     await make('base');
     const { stdout: status } = await host.daemon.varve('status');
