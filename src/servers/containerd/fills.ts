@@ -1,3 +1,6 @@
+import { show } from '../../core/names.ts';
+import { FailedPrecondition } from '../../errors/errors.ts';
+
 /** The archives that are being unpacked, by the key of their layer. */
 export class Fills {
   readonly #stops = new Map<string, Set<AbortController>>();
@@ -13,6 +16,17 @@ export class Fills {
       stops.delete(stop);
       if (stops.size === 0) this.#stops.delete(key);
     }
+  }
+
+  /**
+   * containerd asks for a commit within a transaction, for whose end everybody else waits (core/metadata/snapshot.go): it is
+   * refused at once. @throws FailedPrecondition while an archive is being unpacked there
+   */
+  requireNone(key: string): void {
+    if (!this.#stops.has(key)) return;
+    throw new FailedPrecondition(
+      `cannot commit ${show(key)}: an archive is being applied to it; commit it when that has ended`,
+    );
   }
 
   /** Ends those of a layer that is about to be removed: nobody waits for them then. */

@@ -60,6 +60,7 @@ export function snapshotHandlers(parts: ContainerdParts): Handlers<typeof Snapsh
     },
     commit: async (request, { signal }) => {
       const store = await storeFor(request);
+      parts.fills.requireNone(request.key);
       await requireSameParent(store, request);
       const { name, key, labels } = request;
       await store.commit(name, key, { labels, sync: parts.durable, signal });

@@ -304,6 +304,20 @@ describe('the differ on the socket of a snapshotter', function () {
       await host.expectNoStrays();
     });
 
+    it('a commit of its layer is refused at once, and works afterwards', async () => {
+      const key = 'default/1/extract-1-a x';
+      const commit = { snapshotter: 'varve', key, name: 'name' };
+      const { outcome } = start(await store.prepare(key));
+      await arrived;
+      const given = await client.failure(Snapshots.method.commit, commit, { deadlineMs: 5_000 });
+      expect(given).to.deep.include({ code: failedPrecondition });
+      expect(given.details).to.include('is being applied to it');
+      goOn();
+      expect(await outcome).to.equal(0);
+      await store.commit('name', key);
+      await store.remove('name');
+    });
+
     it('all else goes on', async () => {
       const { outcome } = start(await store.prepare('default/1/extract-1-a x'));
       await arrived;
