@@ -156,9 +156,15 @@ function wrongDefaults(options: Readonly<Record<string, string>>, pools: readonl
   ];
 }
 
-/** Two servers on one address: the second would fail to start. */
+/**
+ * Two servers on one address: the second would fail to start, or take the place of the first. A containerd that several
+ * snapshotters are for is one server.
+ */
 function sharedAddresses(config: Config): Problem[] {
-  const taken = new Map([[config.adminSocket, 'adminSocket']]);
+  const containerds = Object.entries(config.snapshotters).map(
+    ([name, { containerd }]) => [containerd, `snapshotters.${name}.containerd`] as const,
+  );
+  const taken = new Map<string, string>(containerds.reverse());
   const problems: Problem[] = [];
   const take = (address: string, path: readonly string[]) => {
     const owner = taken.get(address);
@@ -166,6 +172,7 @@ function sharedAddresses(config: Config): Problem[] {
       problems.push({ path, message: `is ${address}, which ${owner} has too; choose another` });
     else taken.set(address, path.join('.'));
   };
+  take(config.adminSocket, ['adminSocket']);
   for (const [name, driver] of Object.entries(config.drivers)) {
     take(driver.socket, ['drivers', name, 'socket']);
     if (driver.tcp !== undefined) take(driver.tcp.address, ['drivers', name, 'tcp', 'address']);

@@ -352,6 +352,20 @@ describe('loadConfig', () => {
       );
     });
 
+    it('does not serve on the socket of a containerd, its own or that of another one', () => {
+      const socket = '/run/containerd/containerd.sock';
+      expect(refused(snapshotters(`{varve: {socket: ${socket}}}`))).to.include(
+        `snapshotters.varve.socket is ${socket}, which snapshotters.varve.containerd has too; choose another`,
+      );
+      expect(
+        refused(snapshotters('{b: {layerStore: two, containerd: /c, socket: /b}, varve: {socket: /c}}')),
+      ).to.include('snapshotters.varve.socket is /c, which snapshotters.b.containerd has too');
+      expect(refused(`drivers: {x: {socket: ${socket}}}`)).to.include(
+        'snapshotters.varve.containerd has too',
+      );
+      expect(() => load(snapshotters('{b: {layerStore: two}}'))).to.not.throw();
+    });
+
     it('is mounted where nothing else is', () => {
       const message = 'and storage drivers mount layers below /r/graph; neither may hold the other';
       expect(refused('root: /r\nmountPoints: /r/graph')).to.include(`mountPoints is /r/graph, ${message}`);
