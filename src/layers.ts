@@ -51,6 +51,9 @@ export function composeLayerStores(
   cleanup: Cleanup,
 ): LayerStores {
   const archiver = newArchiver(cleanup);
+  const ofEngines = new Set(
+    [...Object.values(config.snapshotters), ...Object.values(config.drivers)].map(each => each.layerStore),
+  );
   const openerOf = (rawName: string, path: string, driver: string): LayerStoreOpener => {
     const name = parseLayerStoreName(rawName);
     return {
@@ -59,7 +62,7 @@ export function composeLayerStores(
         const parts = { ...layerParts(config, store, archiver), name, path, driver, rebuild: false };
         const disk = await openLayerDirectory(parts);
         const host = { clock: systemClock, bootId: await bootId(), log: log.child({ part: 'layers' }) };
-        return await openLayerStore({ name, store, disk, ...host });
+        return await openLayerStore({ name, store, disk, ...host, isOfEngine: ofEngines.has(rawName) });
       },
     };
   };

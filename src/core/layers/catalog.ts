@@ -42,10 +42,13 @@ export class LayerCatalog {
   /** Set when nobody knows what the store holds. */
   #doubt: unknown;
   #lastNumber = 0;
+  /** Whether an engine has records of its own of these layers. */
+  readonly isOfEngine: boolean;
 
-  constructor(store: ObjectStore, keys: LayerKeys) {
+  constructor(store: ObjectStore, keys: LayerKeys, isOfEngine = false) {
     this.#store = store;
     this.#keys = keys;
+    this.isOfEngine = isOfEngine;
   }
 
   /** @throws FailedPrecondition, with the cure, when a record is damaged */

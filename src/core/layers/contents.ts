@@ -103,8 +103,11 @@ export function requireSound(catalog: LayerCatalog, key: LayerKey): LayerRecord 
     const reason = catalog.damageOf(each);
     if (reason === null) continue;
     const beneath = each.name === key ? '' : `, which ${show(key)} rests on,`;
+    const what = `the layer ${show(each.name)}${beneath} is damaged: ${reason}`;
+    if (!catalog.isOfEngine) throw new FailedPrecondition(`${what}; remove it, and make it again`);
+    // An engine that has not forgotten it takes it for there, and makes no other.
     throw new FailedPrecondition(
-      `the layer ${show(each.name)}${beneath} is damaged: ${reason}; remove it, and make it again`,
+      `${what}; remove the containers and images that have it with the engine (docker rmi, ctr images rm), then pull or load the image again`,
     );
   }
   return record;

@@ -14,6 +14,8 @@ export interface OpenLayerStore {
   readonly clock: Clock;
   readonly bootId: string;
   readonly log: Logger;
+  /** Whether the layers are an engine's, with records of its own; by default not. */
+  readonly isOfEngine?: boolean;
 }
 
 /**
@@ -23,9 +25,9 @@ export interface OpenLayerStore {
  * @throws FailedPrecondition for a damaged record, Unavailable without the disk
  */
 export async function openLayerStore(options: OpenLayerStore): Promise<Layers> {
-  const { name, store, disk, clock, bootId, log } = options;
+  const { name, store, disk, clock, bootId, log, isOfEngine } = options;
   const warn = (message: string) => log.warn(`layer store ${name}: ${message}`);
-  const catalog = new LayerCatalog(store, layerKeys(name));
+  const catalog = new LayerCatalog(store, layerKeys(name), isOfEngine);
   await catalog.load();
   const found = await disk.found();
   const trash = await catalog.trash();

@@ -352,6 +352,7 @@ describe('the differ on the socket of a snapshotter', function () {
       const commit = { snapshotter: 'varve', key: 'default/1/extract-1-a x', name: 'name' };
       const { code, details } = await client.failure(Snapshots.method.commit, commit);
       expect(code, details).to.equal(failedPrecondition);
+      expect(details).to.include('with the engine (docker rmi, ctr images rm), then pull');
       await store.remove('default/1/extract-1-a x');
       expect(await store.cleanup()).to.deep.equal({ left: 0 });
       await host.expectNoStrays();

@@ -242,6 +242,8 @@ describe('LayerStore over a disk in memory', () => {
     await disk.remove(parseLayerNumber((await store.stat('one')).number));
     store = await world.reopen();
     expect((await store.stat('one')).damage).to.be.a('string');
+    const { message } = await rejection(store.prepare('key', { parent: 'one' }));
+    expect(message).to.match(/; remove it, and make it again$/);
     expect(world.log.some(line => line.startsWith('warn') && line.includes('one'))).to.equal(true);
     await store.remove('one');
   });
