@@ -59,14 +59,18 @@ export async function stageNode(path: string): Promise<void> {
 }
 
 /**
- * Makes `varve.js`, `worker.js` and their chunks in a directory, from `src` and the packages that have no compiled
+ * Makes `varve.js`, the scripts of its worker threads, and their chunks in a directory, from `src` and the packages that have no compiled
  * parts. The code finds `package.json` two levels above itself.
  * @returns the packages whose code is in it
  */
 export async function bundle(directory: string): Promise<readonly string[]> {
   const { metafile } = await build({
     absWorkingDir: repository,
-    entryPoints: { varve: 'src/cli/varve.ts', worker: 'src/worker.ts' },
+    entryPoints: {
+      varve: 'src/cli/varve.ts',
+      worker: 'src/worker.ts',
+      'tree-worker': 'src/host/linux/tree-worker.ts',
+    },
     outdir: directory,
     bundle: true,
     splitting: true,

@@ -4,9 +4,9 @@ import { mkdir, mkdtemp, open, realpath } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { parseMountinfo, readMountinfo } from '../../src/host/linux/mountinfo.ts';
-import { removeTree } from '../../src/host/linux/remove-tree.ts';
 import { run } from '../../src/host/linux/run.ts';
 import { unmount } from '../../src/host/linux/system-calls.ts';
+import { removeTree } from '../../src/host/linux/trees.ts';
 
 /** A temporary directory with what tests mount, and what they start, in it. */
 export class Scratch {

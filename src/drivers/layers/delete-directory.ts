@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { fromNodeError } from '../../errors/from-errno.ts';
-import { removeTree } from '../../host/linux/remove-tree.ts';
+import { removeTree } from '../../host/linux/trees.ts';
 
 /** Deletes an absolute path with all that is below it; a missing one is fine. @throws what `removeTree` throws */
 export async function deleteDirectory(path: string): Promise<void> {

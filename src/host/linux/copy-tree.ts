@@ -3,7 +3,7 @@ import type { CopyProgress } from '../../core/ports.ts';
 import { Aborted, Exhausted, Internal } from '../../errors/errors.ts';
 import { type Exit, run } from './run.ts';
 import { must, syncfs } from './system-calls.ts';
-import { measureTree } from './usage.ts';
+import { measureTree } from './trees.ts';
 
 const dayInMilliseconds = 24 * 60 * 60 * 1000;
 const progressEvery = 500;
@@ -28,7 +28,7 @@ export async function copyTree(
   options: { readonly signal: AbortSignal; readonly onProgress: (progress: CopyProgress) => void },
 ): Promise<void> {
   const { signal, onProgress } = options;
-  const { apparentBytes: totalBytes } = await measureTree(source, '.', signal);
+  const { apparentBytes: totalBytes } = await measureTree(source, signal);
   let doneBytes = 0;
   const report = (bytes: number): void => {
     // The counters of a process that has just ended read as nothing.

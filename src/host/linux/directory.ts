@@ -4,10 +4,9 @@ import type { Attributes, Directory, DirectoryOptions, Durability, Usage } from 
 import { AlreadyExists, NotFound } from '../../errors/errors.ts';
 import { errorCode, fromErrno, fromNodeError } from '../../errors/from-errno.ts';
 import { syncDirectory, syncDirectoryAt, writeWhole } from './durable-file.ts';
-import { removeTree } from './remove-tree.ts';
 import { descriptorPath, O_PATH, type Root, withOpen, withParent } from './safe-path.ts';
 import { FS_IMMUTABLE_FL, inodeFlags, must, renameNew, setInodeFlags } from './system-calls.ts';
-import { measureTree } from './usage.ts';
+import { measureTree, removeTree } from './trees.ts';
 
 const readDirectory = constants.O_RDONLY | constants.O_DIRECTORY;
 const defaultMode = 0o755;
@@ -153,7 +152,7 @@ export class LinuxDirectory implements Directory {
   usage(path: string, signal: AbortSignal): Promise<Usage> {
     return this.#do('measure', path, () =>
       withOpen(this.#root, path, O_PATH | constants.O_DIRECTORY, async fd => {
-        const { bytes, inodes } = await measureTree(fd, '.', signal);
+        const { bytes, inodes } = await measureTree(fd, signal);
         return { bytes, inodes };
       }),
     );

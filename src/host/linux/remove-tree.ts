@@ -1,141 +1,178 @@
-/** The only recursive delete. */
-import { constants, readlinkSync } from 'node:fs';
-import { lstat, open, rmdir, unlink } from 'node:fs/promises';
+/** The only recursive delete: synchronous calls, for worker threads ({@link removeTree} of trees.ts starts one). */
+import { closeSync, constants, readlinkSync } from 'node:fs';
 import { FailedPrecondition, NotFound } from '../../errors/errors.ts';
-import { errorCode, fromNodeError } from '../../errors/from-errno.ts';
+import { fromErrno, fromNodeError } from '../../errors/from-errno.ts';
+import { type DirectoryEntry, nextEntries, rewind } from './directory-entries.ts';
+import { openat, rmdirat, unlinkat } from './file-calls.ts';
+import { lstatat } from './file-status.ts';
 import { isWithin, parseMountinfo, readMountinfo } from './mountinfo.ts';
+import { shown } from './native.ts';
 import { descriptorPath } from './safe-path.ts';
 import { FS_APPEND_FL, FS_IMMUTABLE_FL, inodeFlags, setInodeFlags } from './system-calls.ts';
-import { TreeCursor, type TreeEntry } from './tree-cursor.ts';
+import { bytesOf, TreeWalker } from './tree-walker.ts';
 
-/** Files that are deleted at one time. */
-const filesAtOnce = 64;
-/** Children that are remembered of one directory; the others are found when it is read again. */
-const maxChildren = 256;
 /** How many directories may turn out to be filled again by somebody else. */
 const maxRefilled = 10;
+/** How often something may turn up in a directory that was read to its end. */
+const maxReadings = 100;
+const [EPERM, ENOENT, EEXIST, ENOTEMPTY] = [1, 2, 17, 39];
 
 /**
  * Deletes `name` in an open directory with all that is below it; a missing one is fine. Links are deleted, not
  * followed; immutable and append-only files too. Memory does not grow with the width of a directory.
+ * @param throwIfAborted is asked often
  * @throws FailedPrecondition, before anything is deleted, when a mount stands in the tree; and when somebody
- * keeps writing to it
+ * keeps writing to it; Aborted when a directory is moved meanwhile
  */
-export async function removeTree(parent: number, name: string): Promise<void> {
+export function removeTreeNow(parent: number, name: string, throwIfAborted: () => void): void {
   const path = `${readlinkSync(descriptorPath(parent))}/${name}`;
-  try {
-    const there = await lstat(descriptorPath(parent, name));
-    await refuseMountsBelow(path);
-    if (there.isDirectory()) await emptyDirectory(parent, name);
-    await removeEntry(parent, { name: Buffer.from(name), directory: there.isDirectory() });
-  } catch (error) {
-    if (!isGone(error)) throw fromNodeError(error, `remove the tree ${path}`);
-  }
+  const there = lstatat(parent, Buffer.from(name));
+  if (there === -ENOENT) return;
+  if (typeof there === 'number') throw fromErrno(-there, `remove the tree ${path}`);
+  refuseMountsBelow(path);
+  const remover = new TreeRemover(parent, path, throwIfAborted);
+  if (there.type === 'directory') remover.removeDirectory(Buffer.from(name).toString('latin1'));
+  else remover.removeFile(Buffer.from(name).toString('latin1'));
 }
 
 /** @throws FailedPrecondition when something is mounted on a path, or below it */
-export async function refuseMountsBelow(path: string): Promise<void> {
+export function refuseMountsBelow(path: string): void {
   const mounted = parseMountinfo(readMountinfo('self')).find(entry => isWithin(entry.mountPoint, path));
   if (mounted === undefined) return;
   throw new FailedPrecondition(`cannot remove ${path}: ${mounted.mountPoint} is mounted; unmount it first`);
 }
 
-/** One directory on the way down, with the children that are still to be removed. */
+/** One directory on the way down. */
 interface Frame {
-  readonly name: Buffer;
-  readonly children: Buffer[];
+  readonly name: string;
+  /** Those of its directories that were seen and are still to be removed. */
+  readonly children: string[];
+  /** Whether anything was in it since it was read from its beginning. */
+  found: boolean;
+  /** How often it was read to its end. */
+  readings: number;
 }
 
-async function emptyDirectory(parent: number, name: string): Promise<void> {
-  const cursor = await TreeCursor.at(parent, name);
-  const frames: Frame[] = [{ name: Buffer.from(name), children: [] }];
-  let refilled = 0;
-  try {
-    for (let frame = frames.at(-1); frame !== undefined; frame = frames.at(-1)) {
-      const child = frame.children.pop();
-      if (child !== undefined) {
-        if (await entered(cursor, child)) frames.push({ name: child, children: [] });
-      } else if (!(await removeFiles(cursor, frame.children))) {
-        frames.pop();
-        if (cursor.depth > 0 && !(await removeEmptied(cursor, frame.name))) refilled += 1;
+class TreeRemover {
+  readonly #walker: TreeWalker;
+  readonly #path: string;
+  readonly #throwIfAborted: () => void;
+  #refilled = 0;
+
+  constructor(parent: number, path: string, throwIfAborted: () => void) {
+    this.#walker = new TreeWalker(parent);
+    this.#path = path;
+    this.#throwIfAborted = throwIfAborted;
+  }
+
+  removeFile(name: string): void {
+    this.#check(this.#remove(name, unlinkat), name);
+  }
+
+  removeDirectory(name: string): void {
+    const frames: Frame[] = [];
+    try {
+      this.#enter(frames, name);
+      for (let frame = frames.at(-1); frame !== undefined; frame = frames.at(-1)) {
+        const child = frame.children.pop();
+        if (child !== undefined) this.#enter(frames, child);
+        else if (!this.#removeFiles(frame)) {
+          frames.pop();
+          if (!this.#removeEmptied(frame.name)) this.#enter(frames, frame.name);
+        }
       }
-      if (refilled > maxRefilled)
-        throw new FailedPrecondition(`somebody keeps writing to ${name}; stop that first`);
+    } catch (error) {
+      throw fromNodeError(error, `remove the tree ${this.#path}`);
+    } finally {
+      this.#walker.close();
     }
-  } finally {
-    cursor.close();
   }
-}
 
-async function entered(cursor: TreeCursor, child: Buffer): Promise<boolean> {
-  try {
-    await cursor.enter(child);
-    return true;
-  } catch (error) {
-    if (isGone(error)) return false;
-    throw error;
-  }
-}
-
-/** Steps back from an empty directory and removes it. @returns false when it is not empty any more */
-async function removeEmptied(cursor: TreeCursor, name: Buffer): Promise<boolean> {
-  await cursor.leave();
-  try {
-    await removeEntry(cursor.fd, { name, directory: true });
-    return true;
-  } catch (error) {
-    if (errorCode(error) === 'ENOTEMPTY') return false;
-    throw error;
-  }
-}
-
-/** Deletes the files of a directory and collects its directories. @returns whether anything was in it */
-async function removeFiles(cursor: TreeCursor, children: Buffer[]): Promise<boolean> {
-  let files: TreeEntry[] = [];
-  let found = false;
-  for await (const entry of cursor.entries()) {
-    found = true;
-    if (entry.directory) children.push(entry.name);
-    else files.push(entry);
-    if (files.length === filesAtOnce) {
-      await removeAll(cursor.fd, files);
-      files = [];
+  #enter(frames: Frame[], name: string): void {
+    try {
+      this.#walker.enter(name);
+      frames.push({ name, children: [], found: false, readings: 0 });
+    } catch (error) {
+      if (!(error instanceof NotFound)) throw error;
     }
-    if (children.length === maxChildren) break;
   }
-  await removeAll(cursor.fd, files);
-  return found;
-}
 
-async function removeAll(directory: number, entries: readonly TreeEntry[]): Promise<void> {
-  await Promise.all(entries.map(entry => removeEntry(directory, entry)));
-}
+  /**
+   * Reads on in the directory where the walker stands, and deletes files until it has met directories.
+   * @returns false when a whole reading has found nothing: a file system may pass over entries while others go
+   */
+  #removeFiles(frame: Frame): boolean {
+    for (;;) {
+      this.#throwIfAborted();
+      const entries = nextEntries(this.#walker.fd);
+      if (entries === undefined) {
+        if (!frame.found) return false;
+        this.#readAgain(frame);
+      } else {
+        this.#removeThese(entries, frame);
+        if (frame.children.length > 0) return true;
+      }
+    }
+  }
 
-async function removeEntry(directory: number, entry: TreeEntry): Promise<void> {
-  const path = Buffer.concat([Buffer.from(`${descriptorPath(directory)}/`), entry.name]);
-  const remove = () => (entry.directory ? rmdir(path) : unlink(path));
-  try {
-    await remove().catch(async error => {
-      if (errorCode(error) !== 'EPERM') throw error;
-      await lift(directory, path);
-      await remove();
-    });
-  } catch (error) {
-    if (!isGone(error)) throw error;
+  #readAgain(frame: Frame): void {
+    frame.readings += 1;
+    if (frame.readings > maxReadings) throw this.#keepsBeingFilled();
+    frame.found = false;
+    rewind(this.#walker.fd);
+  }
+
+  #removeThese(entries: readonly DirectoryEntry[], frame: Frame): void {
+    if (entries.length > 0) frame.found = true;
+    for (const { name, directory } of entries) {
+      if (directory) frame.children.push(name);
+      else this.removeFile(name);
+    }
+  }
+
+  /** Steps back from an empty directory and removes it. @returns false when it is not empty any more */
+  #removeEmptied(name: string): boolean {
+    this.#walker.leave();
+    const result = this.#remove(name, rmdirat);
+    if (result !== -ENOTEMPTY && result !== -EEXIST) {
+      this.#check(result, name);
+      return true;
+    }
+    this.#refilled += 1;
+    if (this.#refilled <= maxRefilled) return false;
+    throw this.#keepsBeingFilled();
+  }
+
+  #keepsBeingFilled(): FailedPrecondition {
+    return new FailedPrecondition(`somebody keeps writing to ${this.#path}; stop that first`);
+  }
+
+  #remove(name: string, call: (directory: number, name: Buffer) => number): number {
+    const [directory, bytes] = [this.#walker.fd, bytesOf(name)];
+    const result = call(directory, bytes);
+    if (result !== -EPERM) return result;
+    lift(directory, bytes);
+    return call(directory, bytes);
+  }
+
+  #check(result: number, name: string): void {
+    if (result < 0 && result !== -ENOENT)
+      throw fromErrno(-result, `remove ${shown(bytesOf(name))} in the tree ${this.#path}`);
   }
 }
 
 /** Clears what forbids to delete: on the directory and on the entry itself (ioctl_iflags(2)). */
-async function lift(directory: number, path: Buffer): Promise<void> {
+function lift(directory: number, name: Buffer): void {
   clearFlags(directory);
-  const entry = await lstat(path);
+  const entry = lstatat(directory, name);
   // To open a device would act on it; and only files and directories have flags.
-  if (!entry.isFile() && !entry.isDirectory()) return;
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  if (typeof entry === 'number' || (entry.type !== 'file' && entry.type !== 'directory')) return;
+  const fd = openat(directory, name, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  if (fd < 0) return;
   try {
-    clearFlags(file.fd);
+    clearFlags(fd);
   } finally {
-    await file.close();
+    closeSync(fd);
   }
 }
 
@@ -143,8 +180,4 @@ function clearFlags(fd: number): void {
   const { value, errno } = inodeFlags(fd);
   const cleared = value & ~(FS_IMMUTABLE_FL | FS_APPEND_FL);
   if (errno === 0 && cleared !== value) setInodeFlags(fd, cleared);
-}
-
-function isGone(error: unknown): boolean {
-  return error instanceof NotFound || errorCode(error) === 'ENOENT';
 }

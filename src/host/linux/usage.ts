@@ -1,13 +1,11 @@
-import type { Stats } from 'node:fs';
-import { lstat, stat } from 'node:fs/promises';
+import { closeSync } from 'node:fs';
 import type { Usage } from '../../core/ports.ts';
-import { Aborted, FailedPrecondition, NotFound } from '../../errors/errors.ts';
-import { errorCode } from '../../errors/from-errno.ts';
-import { descriptorPath } from './safe-path.ts';
-import { TreeCursor } from './tree-cursor.ts';
-
-/** Calls that one walk keeps in libuv's pool, which the requests share. */
-const filesAtOnce = 4;
+import { FailedPrecondition, NotFound } from '../../errors/errors.ts';
+import { nextEntries } from './directory-entries.ts';
+import { directoryFlags, openat } from './file-calls.ts';
+import type { FileStatus } from './file-status.ts';
+import { check } from './native.ts';
+import { TreeWalker } from './tree-walker.ts';
 
 export interface TreeSize extends Usage {
   /** Sum of the lengths of the files, holes included. */
@@ -16,74 +14,84 @@ export interface TreeSize extends Usage {
 
 /**
  * Adds up what a tree occupies, its top included, on this mount only. Hard links count once; what disappears
- * meanwhile does not count. @throws Aborted when the signal fires or a directory is moved
+ * meanwhile does not count. It is a row of synchronous calls, for worker threads.
+ * @param directory is opened anew, since it is read from where a descriptor stands
+ * @param throwIfAborted is asked often
+ * @throws Aborted when a directory is moved meanwhile
  */
-export async function measureTree(parent: number, name: string, signal: AbortSignal): Promise<TreeSize> {
-  const size = new Adder();
-  const cursor = await TreeCursor.at(parent, name);
+export function measureTreeNow(directory: number, throwIfAborted: () => void): TreeSize {
+  const here = Buffer.from('.');
+  const top = check(openat(directory, here, directoryFlags), 'open the directory to measure');
+  const walker = new TreeWalker(top);
+  const size = new SizeAdder();
   try {
-    size.add(await stat(descriptorPath(cursor.fd)));
-    const children = [await measureEntries(cursor, size, signal)];
-    for (let here = children.at(-1); here !== undefined; here = children.at(-1)) {
-      const child = here.pop();
-      if (child === undefined) {
-        children.pop();
-        if (cursor.depth > 0) await cursor.leave();
-      } else if (await unlessGone(() => cursor.enter(child).then(() => true))) {
-        children.push(await measureEntries(cursor, size, signal));
-      }
+    size.add(walker.here());
+    const left = [measureEntries(walker, size, throwIfAborted)];
+    for (let names = left.at(-1); names !== undefined; names = left.at(-1)) {
+      const name = names.pop();
+      if (name === undefined) {
+        left.pop();
+        walker.leave();
+      } else if (entered(walker, name)) left.push(measureEntries(walker, size, throwIfAborted));
     }
   } finally {
-    cursor.close();
+    walker.close();
+    closeSync(top);
   }
-  return size;
+  return size.sum();
 }
 
 /** @returns the directories among the entries */
-async function measureEntries(cursor: TreeCursor, size: Adder, signal: AbortSignal): Promise<Buffer[]> {
-  const directories: Buffer[] = [];
-  let batch: Buffer[] = [];
-  const measureBatch = async () => {
-    if (signal.aborted) throw new Aborted('the measurement was cancelled');
-    const found = await Promise.all(batch.map(name => unlessGone(() => lstat(cursor.pathOf(name)))));
-    for (const entry of found) if (entry) size.add(entry);
-    batch = [];
-  };
-  for await (const entry of cursor.entries()) {
-    if (entry.directory) directories.push(entry.name);
-    batch.push(entry.name);
-    if (batch.length === filesAtOnce) await measureBatch();
+function measureEntries(walker: TreeWalker, size: SizeAdder, throwIfAborted: () => void): string[] {
+  const directories: string[] = [];
+  for (let entries = nextEntries(walker.fd); entries !== undefined; entries = nextEntries(walker.fd)) {
+    throwIfAborted();
+    for (const { name, directory } of entries) {
+      const status = walker.find(name);
+      if (status === undefined) continue;
+      size.add(status);
+      if (directory) directories.push(name);
+    }
   }
-  await measureBatch();
+  throwIfAborted();
   return directories;
 }
 
-class Adder implements TreeSize {
-  bytes = 0;
-  inodes = 0;
-  apparentBytes = 0;
+/** False for what is gone, was exchanged for a link, or is another mount by now. */
+function entered(walker: TreeWalker, name: string): boolean {
+  try {
+    walker.enter(name);
+    return true;
+  } catch (error) {
+    if (error instanceof NotFound || error instanceof FailedPrecondition) return false;
+    throw error;
+  }
+}
+
+/** Adds up files, those with several names once. */
+export class SizeAdder {
+  #blocks = 0;
+  #inodes = 0;
+  #apparentBytes = 0;
   readonly #linked = new Set<string>();
 
-  add(file: Stats): void {
-    if (!file.isDirectory() && file.nlink > 1) {
+  add(file: FileStatus): void {
+    if (file.type !== 'directory' && file.nlink > 1) {
       const key = `${file.dev}:${file.ino}`;
       if (this.#linked.has(key)) return;
       this.#linked.add(key);
     }
-    const bytesInBlock = 512; // stat(2), st_blocks, whatever the file system's block size
-    this.bytes += file.blocks * bytesInBlock;
-    this.inodes += 1;
-    if (file.isFile()) this.apparentBytes += file.size;
+    this.#blocks += file.blocks;
+    this.#inodes += 1;
+    if (file.type === 'file') this.#apparentBytes += file.size;
   }
-}
 
-/** Undefined for what is gone, was exchanged for a link, or is another mount by now. */
-async function unlessGone<T>(act: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await act();
-  } catch (error) {
-    if (error instanceof NotFound || error instanceof FailedPrecondition) return undefined;
-    if (errorCode(error) === 'ENOENT') return undefined;
-    throw error;
+  sum(): TreeSize {
+    const bytesInBlock = 512; // stat(2), st_blocks, whatever the file system's block size
+    return {
+      bytes: this.#blocks * bytesInBlock,
+      inodes: this.#inodes,
+      apparentBytes: this.#apparentBytes,
+    };
   }
 }

@@ -18,9 +18,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { must } from '../../../scripts/lib/process.ts';
 import type { ComparisonArgs } from '../../../src/drivers/layers/archive/compare.ts';
-import { TreeWalker } from '../../../src/drivers/layers/archive/walk.ts';
 import { changesTask, diffTask } from '../../../src/drivers/layers/archive/write.ts';
 import { futimes, mkdirat } from '../../../src/host/linux/file-calls.ts';
+import { TreeWalker } from '../../../src/host/linux/tree-walker.ts';
 import { getXattr, listXattrs, removeXattr, setXattr } from '../../../src/host/linux/xattr-calls.ts';
 
 export const quiet = { progress: () => {}, throwIfAborted: () => {} };

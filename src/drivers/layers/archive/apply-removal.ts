@@ -10,7 +10,7 @@ import {
 } from '../../../host/linux/file-calls.ts';
 import { type FileStatus, lstatat, mustBe } from '../../../host/linux/file-status.ts';
 import { check } from '../../../host/linux/native.ts';
-import { removeTree } from '../../../host/linux/remove-tree.ts';
+import { removeTreeNow } from '../../../host/linux/remove-tree.ts';
 import { bytesOfPath, join } from './apply-names.ts';
 import type { Directory, OpenDirectories } from './apply-open.ts';
 import type { Records } from './apply-records.ts';
@@ -83,8 +83,8 @@ export class Removal {
   }
 
   /** Deletes what was moved aside. */
-  async finish(): Promise<void> {
-    if (this.#fd >= 0) await removeTree(this.#directories.top.own, this.#aside);
+  finish(throwIfAborted: () => void): void {
+    if (this.#fd >= 0) removeTreeNow(this.#directories.top.own, this.#aside, throwIfAborted);
   }
 
   close(): void {

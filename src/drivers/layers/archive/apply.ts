@@ -60,7 +60,7 @@ export async function applyTask(args: ApplyArgs, context: TaskContext): Promise<
     if (args.keepOriginal) original = OriginalKeeper.begin(tree.directory, checkpoint);
     const source = new ArchiveSource(archive.fd, archive.isFile, digest, context);
     const unpacker = new Unpacker(tree, { records, files, original, checkpoint });
-    const unpacked = await unpacker.run(new TarReader(source, original?.passed));
+    const unpacked = unpacker.run(new TarReader(source, original?.passed));
     original?.finish();
     digests.finish();
     return { ...unpacked, size: source.bytesRead };
@@ -128,13 +128,13 @@ class Unpacker {
     this.#checkpoint = checkpoint;
   }
 
-  async run(reader: TarReader): Promise<Omit<Unpacked, 'size'>> {
+  run(reader: TarReader): Omit<Unpacked, 'size'> {
     try {
       this.#unpack(reader);
       this.#files.settle();
       // A digest covers what comes after the end of the archive as well.
       reader.drain();
-      await this.#removal.finish();
+      this.#removal.finish(this.#checkpoint);
       this.#open.closeAll();
       this.#records.finishLinks(this.#directories);
       this.#open.closeAll();

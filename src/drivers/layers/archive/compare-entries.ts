@@ -4,9 +4,9 @@ import { openat, readlinkat } from '../../../host/linux/file-calls.ts';
 import { seekData } from '../../../host/linux/file-data.ts';
 import type { FileStatus } from '../../../host/linux/file-status.ts';
 import { check } from '../../../host/linux/native.ts';
+import { bytesOf, shownPath, type TreeWalker } from '../../../host/linux/tree-walker.ts';
 import type { TreeForm } from './archiver.ts';
 import { refuseMetacopy } from './delta.ts';
-import { bytesOf, shownPath, type TreeWalker } from './walk.ts';
 import { readXattrs, sameXattrs, userXattrs } from './walk-xattrs.ts';
 
 const ENXIO = 6;

@@ -1,10 +1,10 @@
 import { Unimplemented } from '../../../errors/errors.ts';
 import type { FileStatus } from '../../../host/linux/file-status.ts';
+import { shownPath, TreeWalker } from '../../../host/linux/tree-walker.ts';
 import type { TreeForm } from './archiver.ts';
 import { type Change, ChangeList } from './compare-changes.ts';
 import { differs, type Located, type Trust, topDiffers, xattrsOf } from './compare-entries.ts';
 import { listDirectory } from './delta.ts';
-import { shownPath, TreeWalker } from './walk.ts';
 
 /** An {@link OpenTree} as numbers, for a worker thread. */
 export interface TreeArgs {

@@ -15,14 +15,14 @@ import {
 } from '../../../host/linux/file-calls.ts';
 import type { FileStatus } from '../../../host/linux/file-status.ts';
 import { check } from '../../../host/linux/native.ts';
+import { bytesOf, shownPath, TreeWalker, walkTree } from '../../../host/linux/tree-walker.ts';
+import { measureTreeNow } from '../../../host/linux/usage.ts';
 import { setXattr, type XattrTarget } from '../../../host/linux/xattr-calls.ts';
 import type { TaskContext } from '../../../lib/worker-pool.ts';
 import { inode } from './compare-changes.ts';
 import { targetOf, withFile } from './compare-entries.ts';
 import { DataCopier } from './copy-data.ts';
-import { sizeOf } from './measure.ts';
 import { Progress } from './progress.ts';
-import { bytesOf, shownPath, TreeWalker, walkTree } from './walk.ts';
 import { readXattrs } from './walk-xattrs.ts';
 
 /** The type of a file in its mode (inode(7)). */
@@ -37,7 +37,7 @@ export function copyTask(
   { from, into }: { readonly from: number; readonly into: number },
   context: TaskContext,
 ): void {
-  const progress = new Progress(sizeOf(from, context).length, context);
+  const progress = new Progress(measureTreeNow(from, () => context.throwIfAborted()).apparentBytes, context);
   const [source, target] = [new TreeWalker(from), new TreeWalker(into)];
   const copier = new TreeCopier(source, target, progress);
   try {

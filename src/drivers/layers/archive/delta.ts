@@ -1,9 +1,9 @@
 /** The directories of a delta: kernel, Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories". */
 import { FailedPrecondition } from '../../../errors/errors.ts';
 import type { FileStatus } from '../../../host/linux/file-status.ts';
+import { bytesOf, shownPath, type TreeWalker } from '../../../host/linux/tree-walker.ts';
 import { getXattr } from '../../../host/linux/xattr-calls.ts';
 import type { TreeForm } from './archiver.ts';
-import { bytesOf, shownPath, type TreeWalker } from './walk.ts';
 
 export type DeltaForm = Extract<TreeForm, { readonly type: 'delta' }>;
 

@@ -3,10 +3,10 @@ import { fromNodeError } from '../../../errors/from-errno.ts';
 import { directoryFlags, openat } from '../../../host/linux/file-calls.ts';
 import type { FileStatus } from '../../../host/linux/file-status.ts';
 import { check } from '../../../host/linux/native.ts';
+import { TreeWalker, walkTree } from '../../../host/linux/tree-walker.ts';
 import type { Made } from './apply-made.ts';
 import { bytesOfPath, join } from './apply-names.ts';
 import { DataCopier } from './copy-data.ts';
-import { TreeWalker, walkTree } from './walk.ts';
 
 /** A name in an open directory. */
 interface Doomed {

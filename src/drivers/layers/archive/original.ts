@@ -6,6 +6,7 @@ import { fromNodeError } from '../../../errors/from-errno.ts';
 import { openat } from '../../../host/linux/file-calls.ts';
 import { check } from '../../../host/linux/native.ts';
 import { descriptorPath } from '../../../host/linux/safe-path.ts';
+import { shownPath, TreeWalker } from '../../../host/linux/tree-walker.ts';
 import type { TaskContext } from '../../../lib/worker-pool.ts';
 import { bytesOfPath, nameOf, parentOf } from './apply-names.ts';
 import type { TreeArgs } from './compare.ts';
@@ -18,7 +19,6 @@ import {
 } from './original-format.ts';
 import { PipeWriter } from './pipe-writer.ts';
 import { type Ring, RingWriter } from './ring.ts';
-import { shownPath, TreeWalker } from './walk.ts';
 
 export interface OriginalArgs {
   readonly tree: TreeArgs;

@@ -1,16 +1,16 @@
 import type { Verification, VerificationProblem } from '../../../core/layers/layer-store.ts';
 import { Internal, Unavailable } from '../../../errors/errors.ts';
 import type { FileStatus } from '../../../host/linux/file-status.ts';
+import { bytesOf, TreeWalker, walkTree } from '../../../host/linux/tree-walker.ts';
+import { measureTreeNow } from '../../../host/linux/usage.ts';
 import type { TaskContext } from '../../../lib/worker-pool.ts';
 import type { TreeArgs } from './compare.ts';
 import { inode } from './compare-changes.ts';
 import { targetOf, withFile } from './compare-entries.ts';
 import { contentCrc } from './content-crc.ts';
 import { attributesCrc, type DigestRecord, DigestWriter, digestsPath } from './digests.ts';
-import { sizeOf } from './measure.ts';
 import { Progress } from './progress.ts';
 import { type Found, Records } from './verify-records.ts';
-import { bytesOf, TreeWalker, walkTree } from './walk.ts';
 import { readXattrs } from './walk-xattrs.ts';
 
 export interface VerifyArgs {
@@ -75,7 +75,10 @@ class Verifier {
   constructor(tree: TreeArgs, records: Records, committedAt: string, context: TaskContext) {
     this.#records = records;
     this.#walker = new TreeWalker(tree.own);
-    this.#progress = new Progress(sizeOf(tree.own, context).length, context);
+    this.#progress = new Progress(
+      measureTreeNow(tree.own, () => context.throwIfAborted()).apparentBytes,
+      context,
+    );
     this.#committedNs = BigInt(Date.parse(committedAt)) * nsPerMs + nsPerMs;
   }
 

@@ -3,6 +3,7 @@ import { Aborted, FailedPrecondition } from '../../../errors/errors.ts';
 import { fromNodeError } from '../../../errors/from-errno.ts';
 import { type FileStatus, fstat } from '../../../host/linux/file-status.ts';
 import { check } from '../../../host/linux/native.ts';
+import { bytesOf, shownPath, type TreeWalker } from '../../../host/linux/tree-walker.ts';
 import type { XattrTarget } from '../../../host/linux/xattr-calls.ts';
 import { noBytes, noDevice, noXattrs, type TarEntry } from '../../../tar/entry.ts';
 import type { TarWriter } from '../../../tar/writer.ts';
@@ -10,7 +11,6 @@ import type { TreeForm } from './archiver.ts';
 import { type Change, inode } from './compare-changes.ts';
 import { targetOf, withFile } from './compare-entries.ts';
 import { markerPrefix, refuseMetacopy } from './delta.ts';
-import { bytesOf, shownPath, type TreeWalker } from './walk.ts';
 import { readXattrs, userXattrs } from './walk-xattrs.ts';
 
 const piece = Buffer.alloc(1 << 20);

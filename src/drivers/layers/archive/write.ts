@@ -1,11 +1,11 @@
 /** Tasks that say what changed in a layer: as an archive of the OCI image spec (layer.md), or as a list. */
 import type { LayerChange } from '../../../core/layers/layer-store.ts';
+import { bytesOf, TreeWalker } from '../../../host/linux/tree-walker.ts';
 import type { TaskContext } from '../../../lib/worker-pool.ts';
 import { TarWriter } from '../../../tar/writer.ts';
 import { type ComparisonArgs, compare } from './compare.ts';
 import { type Change, sortKey } from './compare-changes.ts';
 import { PipeWriter } from './pipe-writer.ts';
-import { bytesOf, TreeWalker } from './walk.ts';
 import { EntryWriter } from './write-entry.ts';
 
 /**

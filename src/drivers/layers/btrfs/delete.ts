@@ -20,7 +20,7 @@ import { openDirectoryView } from '../directory-view.ts';
  * mounted in it
  */
 export async function deleteLayer(directory: string): Promise<void> {
-  await refuseMountsBelow(directory);
+  refuseMountsBelow(directory);
   const subvolumes = await subvolumesIn(join(directory, 'fs'));
   if (subvolumes.length > 0) {
     const parent = await openDirectoryView(dirname(directory));

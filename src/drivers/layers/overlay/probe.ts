@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { type OverlayUse, overlaySource } from '../../../core/layers/overlay-mounts.ts';
 import { parseLayerNumber } from '../../../core/names.ts';
 import { Unimplemented } from '../../../errors/errors.ts';
-import { reportsTypes } from '../../../host/linux/entry-types.ts';
+import { reportsTypes } from '../../../host/linux/directory-entries.ts';
 import { mknodat } from '../../../host/linux/file-calls.ts';
 import { check } from '../../../host/linux/native.ts';
 import { openOverlayView } from '../../../host/linux/overlay.ts';

@@ -1,11 +1,11 @@
 import { closeSync } from 'node:fs';
-import { Aborted } from '../../../errors/errors.ts';
-import { fromNodeError } from '../../../errors/from-errno.ts';
-import { directoryFlags, openat2, readNames } from '../../../host/linux/file-calls.ts';
-import { type FileStatus, fstat, lstatat } from '../../../host/linux/file-status.ts';
-import { check } from '../../../host/linux/native.ts';
-import { descriptorPath } from '../../../host/linux/safe-path.ts';
-import { sameMount, strictlyBelow } from '../../../host/linux/system-calls.ts';
+import { Aborted } from '../../errors/errors.ts';
+import { fromNodeError } from '../../errors/from-errno.ts';
+import { directoryFlags, openat2, readNames } from './file-calls.ts';
+import { type FileStatus, fstat, lstatat } from './file-status.ts';
+import { check } from './native.ts';
+import { descriptorPath } from './safe-path.ts';
+import { sameMount, strictlyBelow } from './system-calls.ts';
 
 /** Directories that stay open while the walk is below them. */
 const openAtOnce = 64;
