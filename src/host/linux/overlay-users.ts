@@ -49,11 +49,24 @@ async function lookForParts(part: OverlayPart, report: (found: Found) => void): 
       if (!line.includes(' - overlay ')) continue;
       const { id, mountPoint, superOptions } = parseMountinfoLine(line);
       const parts = await partsOf(parseOverlay(superOptions), names, { pid, root });
-      if (parts.length > 0) report({ pid, id, mountPoint, names: parts });
+      if (parts.length > 0 && isStillMounted(pid, line)) report({ pid, id, mountPoint, names: parts });
     }
   };
   await look(process.pid, readMountinfo('self'));
   for await (const { pid, table } of otherTables()) await look(pid, table);
+}
+
+/** False for an overlay that went meanwhile, whose paths may lead nowhere for that reason. */
+function isStillMounted(pid: number, line: string): boolean {
+  const [id = ''] = line.split(' ', 1);
+  const overlay = line.slice(line.indexOf(' - overlay '));
+  try {
+    const lines = readMountinfo(pid).split('\n');
+    return lines.some(other => other.startsWith(`${id} `) && other.endsWith(overlay));
+  } catch {
+    // Another process of its namespace may live.
+    return true;
+  }
 }
 
 /** The names of parts, found by how a path ends. */

@@ -135,6 +135,29 @@ describe('overlays', () => {
       expect(await mountPointsOf(root, 7002)).to.deep.equal([target]);
     });
 
+    it('are none of what was unmounted and deleted while they were looked for', async () => {
+      const { root } = await layersAt('layers');
+      // Others before it in the table, so that it takes a while to come to it.
+      const churn = `make() { mkdir -p "$1/7002/fs" "$1/7001/fs" "$1/mnt"
+          mount -i -t overlay overlay -o "lowerdir=$1/7002/fs:$1/7001/fs" "$1/mnt"; }
+        make "$1"; for time in $(seq 50); do mount --bind "$1/mnt" "$1/mnt"; done
+        for time in $(seq 60); do make "$2"; umount "$2/mnt"; rm -r "$2"; done`;
+      let isOver = false;
+      const churning = inNamespace(
+        'private',
+        churn,
+        join(scratch.path, 'one'),
+        join(scratch.path, 'two'),
+      ).finally(() => {
+        isOver = true;
+      });
+      try {
+        while (!isOver) expect(await mountPointsOf(root, 7001)).to.deep.equal([]);
+      } finally {
+        await (await churning).end();
+      }
+    });
+
     it('are found though the directory is in the trash', async () => {
       const { root, source } = await layersAt('layers');
       await mounter.mount({ ...source, target });
