@@ -8,5 +8,6 @@ export const stateDirectory = join(repository, '.varve');
 export const nodeBinary = join(repository, 'node_modules/node/bin/node');
 export const varveScript = join(repository, 'dist/cli/varve.js');
 export const workerScript = new URL('worker.js', `file://${varveScript}`);
+export const treeWorkerScript = new URL('tree-worker.js', `file://${varveScript}`);
 /** What can be downloaded or made again, for all checkouts of this user. */
 export const cacheDirectory = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'varve');

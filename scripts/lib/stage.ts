@@ -58,19 +58,23 @@ export async function stageNode(path: string): Promise<void> {
   await cp(await nodeLicense(), `${path}.LICENSE`);
 }
 
+/** A thread that walks trees is started by the code beside it. */
+export const treeWorker = { 'tree-worker': 'src/host/linux/tree-worker.ts' };
+const shipped = { varve: 'src/cli/varve.ts', worker: 'src/worker.ts', ...treeWorker };
+
 /**
- * Makes `varve.js`, the scripts of its worker threads, and their chunks in a directory, from `src` and the packages that have no compiled
- * parts. The code finds `package.json` two levels above itself.
+ * Makes programs with their chunks in a directory, by default `varve.js` and the scripts of its worker threads, from
+ * sources and the packages that have no compiled parts. The code finds `package.json` two levels above itself.
+ * @param entryPoints sources by the names of the programs
  * @returns the packages whose code is in it
  */
-export async function bundle(directory: string): Promise<readonly string[]> {
+export async function bundle(
+  directory: string,
+  entryPoints: Readonly<Record<string, string>> = shipped,
+): Promise<readonly string[]> {
   const { metafile } = await build({
     absWorkingDir: repository,
-    entryPoints: {
-      varve: 'src/cli/varve.ts',
-      worker: 'src/worker.ts',
-      'tree-worker': 'src/host/linux/tree-worker.ts',
-    },
+    entryPoints,
     outdir: directory,
     bundle: true,
     splitting: true,

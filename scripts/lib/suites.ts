@@ -66,7 +66,8 @@ export async function runSuite(name: SuiteName, long: boolean, lane?: Lane): Pro
     const isApart = enginesApart.includes(name);
     const words = [
       ...[nodeBinary, join(repository, 'node_modules/mocha/bin/mocha.js')],
-      ...(isApart ? ['--require', join(repository, 'test/support/apart.ts')] : []),
+      ...['--require', support('built')],
+      ...(isApart ? ['--require', support('apart')] : []),
       ...mochaArguments(files, leftOut, suite.testSeconds, output),
     ];
     const [program = '', ...args] = isApart ? apart(words) : words;
@@ -90,6 +91,10 @@ export async function runSuite(name: SuiteName, long: boolean, lane?: Lane): Pro
     clearTimeout(deadline);
     await rm(scratch, { recursive: true, force: true });
   }
+}
+
+function support(name: string): string {
+  return join(repository, `test/support/${name}.ts`);
 }
 
 /** With one thread for files: to wake one of four for each call took a fifth of the processor time of a suite. */
@@ -126,7 +131,7 @@ function mochaArguments(
   output: string,
 ): string[] {
   return [
-    ...['--reporter', join(repository, 'test/support/reporter.ts'), '--reporter-option', `output=${output}`],
+    ...['--reporter', support('reporter'), '--reporter-option', `output=${output}`],
     ...['--timeout', String(testSeconds * 1_000)],
     // Without this mocha would add the files of its configuration.
     ...['--no-config', '--extension', 'ts', '--forbid-only'],

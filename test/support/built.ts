@@ -1,8 +1,11 @@
-/** For tests that are run by hand: daemons are started from `dist`, so that is made anew when a source is newer. */
+/** Daemons and threads that walk trees are started from `dist`: before tests that are run by hand it is made anew when a source is newer. */
 import { globSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { nodeBinary, repository, varveScript } from '../../scripts/lib/paths.ts';
+import { nodeBinary, repository, treeWorkerScript, varveScript } from '../../scripts/lib/paths.ts';
 import { must } from '../../scripts/lib/process.ts';
+import { useTreeWorker } from '../../src/host/linux/trees.ts';
+
+useTreeWorker(treeWorkerScript);
 
 export async function mochaGlobalSetup(): Promise<void> {
   const sources = globSync(['src/**', 'package-lock.json', 'scripts/lib/stage.ts'], { cwd: repository });

@@ -14,7 +14,12 @@ const script = new URL(`./tree-worker${extname(import.meta.url)}`, import.meta.u
 /** Each takes some 20 MB. More than processors, for a dead network file system keeps the one that walks it. */
 const walksAtOnce = 8;
 const idleMs = 10_000;
-const workers = new WorkerPool(script, { size: walksAtOnce, idleMs });
+let workers = new WorkerPool(script, { size: walksAtOnce, idleMs });
+
+/** Takes another program for the threads, before the first starts: a bundle starts in a fraction of the time that sources take. */
+export function useTreeWorker(program: URL): void {
+  workers = new WorkerPool(program, { size: walksAtOnce, idleMs });
+}
 
 /**
  * Deletes `name` in an open directory with all that is below it; a missing one is fine. Links are deleted, not

@@ -1,5 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
+import { stateDirectory } from '../../../scripts/lib/paths.ts';
+import { bundle, treeWorker } from '../../../scripts/lib/stage.ts';
 import type { LayerInfo, LayerStore } from '../../../src/core/layers/layer-store.ts';
 import type { LayersRebuilt } from '../../../src/core/layers/rebuild.ts';
 import type { Layers } from '../../../src/core/layers/store.ts';
@@ -59,7 +62,17 @@ interface Waiting {
   reject(error: Error): void;
 }
 
-/** A process with a layer store that a fault point can kill. */
+/** At the depth of its sources, which look for the files of the checkout from there. */
+const directory = join(stateDirectory, 'tests');
+let made: Promise<unknown> | undefined;
+
+/** Makes the program of {@link LayerProcess}: from its sources, hundreds of processes would take minutes to start. */
+export async function makeLayerProgram(): Promise<void> {
+  made ??= bundle(directory, { child: 'test/crash/layers/child.ts', ...treeWorker });
+  await made;
+}
+
+/** A process with a layer store that a fault point can kill. {@link makeLayerProgram} comes first. */
 export class LayerProcess {
   readonly store: RemoteStore;
   /** The signal that ended it, once it has ended. */
@@ -70,7 +83,7 @@ export class LayerProcess {
 
   /** @param faults as `VARVE_FAULTS` names it */
   constructor(faults: string) {
-    this.#child = fork(new URL('./child.ts', import.meta.url), [], {
+    this.#child = fork(join(directory, 'child.js'), [], {
       env: { ...environment, VARVE_FAULTS: faults, NODE_COMPILE_CACHE: `${faults}.cache` },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });

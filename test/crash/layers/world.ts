@@ -10,7 +10,7 @@ import { must, Scratch } from '../../support/host-scratch.ts';
 import { change, directory, file, hardLink, readTree, type TreeChange } from '../../support/layer-tree.ts';
 import { LoopDisk } from '../../support/loop-disk.ts';
 import { unmountWhenIdle } from '../../support/mount-points.ts';
-import { LayerProcess, type RemoteStore } from './layer-process.ts';
+import { LayerProcess, makeLayerProgram, type RemoteStore } from './layer-process.ts';
 import type { StorePlace } from './real-store.ts';
 
 /** What is known of a layer, and what it shows. Numbers and times differ from run to run. */
@@ -57,6 +57,7 @@ export class LayerCrashWorld {
   }
 
   static async open(driver: string, fileSystem: 'ext4' | 'btrfs'): Promise<LayerCrashWorld> {
+    await makeLayerProgram();
     const scratch = await Scratch.make();
     try {
       const [memory, disk] = [await scratch.directory('memory'), await scratch.directory('disk')];
