@@ -16,8 +16,8 @@ export interface OverlayPart {
 /**
  * Which overlays, in any mount namespace of the host, have a directory above or beneath. A mount table shows the
  * paths that the overlay was made with, as its maker saw them: each is looked up as a process of that namespace
- * sees it. What cannot be told apart counts as used: a path that leads nowhere over there, and a lower directory
- * whose path is relative.
+ * sees it. Where it leads nowhere, as in a container, what other namespaces see of the same overlay decides. What cannot
+ * be told apart counts as used: a path that leads nowhere for everybody, and a lower directory whose path is relative.
  * @throws Unavailable when a namespace's table cannot be read: then nobody knows
  */
 export async function findOverlayUsers(part: OverlayPart): Promise<readonly MountUser[]> {
@@ -42,18 +42,47 @@ interface Found extends MountUser {
 }
 
 async function lookForParts(part: OverlayPart, report: (found: Found) => void): Promise<void> {
-  const root = await keyOf(part.root);
-  const names = new Names(part.names);
-  const look = async (pid: number, table: string) => {
+  const search = new Search(await keyOf(part.root), new Names(part.names), report);
+  await search.look(process.pid, readMountinfo('self'));
+  for await (const { pid, table } of otherTables()) await search.look(pid, table);
+  search.reportDoubtful();
+}
+
+class Search {
+  readonly #root: string | undefined;
+  readonly #names: Names;
+  readonly #report: (found: Found) => void;
+  /** Overlays that some namespace knows to be of another root, by their devices. */
+  readonly #foreign = new Set<string>();
+  readonly #doubtful: (Found & { readonly device: string })[] = [];
+
+  constructor(root: string | undefined, names: Names, report: (found: Found) => void) {
+    this.#root = root;
+    this.#names = names;
+    this.#report = report;
+  }
+
+  async look(pid: number, table: string): Promise<void> {
     for (const line of table.split('\n')) {
-      if (!line.includes(' - overlay ')) continue;
-      const { id, mountPoint, superOptions } = parseMountinfoLine(line);
-      const parts = await partsOf(parseOverlay(superOptions), names, { pid, root });
-      if (parts.length > 0 && isStillMounted(pid, line)) report({ pid, id, mountPoint, names: parts });
+      if (line.includes(' - overlay ')) await this.#lookAt(pid, line);
     }
-  };
-  await look(process.pid, readMountinfo('self'));
-  for await (const { pid, table } of otherTables()) await look(pid, table);
+  }
+
+  /** What no namespace has told apart counts. */
+  reportDoubtful(): void {
+    for (const each of this.#doubtful) if (!this.#foreign.has(each.device)) this.#report(each);
+  }
+
+  async #lookAt(pid: number, line: string): Promise<void> {
+    const { id, device, mountPoint, superOptions } = parseMountinfoLine(line);
+    const maker = { pid, root: this.#root };
+    for (const { place, found } of await partsOf(parseOverlay(superOptions), this.#names, maker)) {
+      if (place === 'elsewhere') this.#foreign.add(device);
+      else if (!isStillMounted(pid, line)) continue;
+      else if (place === 'root') this.#report({ pid, id, mountPoint, names: found });
+      else this.#doubtful.push({ pid, id, mountPoint, names: found, device });
+    }
+  }
 }
 
 /** False for an overlay that went meanwhile, whose paths may lead nowhere for that reason. */
@@ -103,32 +132,46 @@ interface Maker {
   readonly root: string | undefined;
 }
 
-async function partsOf(overlay: OverlayParts, names: Names, maker: Maker): Promise<readonly string[]> {
+/** Where a path leads that an overlay was made with, as one namespace sees it; `nowhere` when nobody can tell. */
+type Place = 'root' | 'elsewhere' | 'nowhere';
+
+interface Part {
+  readonly place: Place;
+  readonly found: readonly string[];
+}
+
+async function partsOf(overlay: OverlayParts, names: Names, maker: Maker): Promise<readonly Part[]> {
   const { lowers, upper } = overlay;
-  const found: string[] = [];
+  const parts: Part[] = [];
   for (const path of upper === undefined ? lowers : [upper, ...lowers]) {
     if (!path.startsWith('/')) {
-      const called = names.called(path);
-      if (called.length > 0 && (upper === undefined || (await isBelow(upper, maker)))) found.push(...called);
+      const found = names.called(path);
+      if (found.length > 0)
+        parts.push({ place: upper === undefined ? 'nowhere' : await placeAbove(upper, maker), found });
       continue;
     }
     const name = names.endOf(path);
-    if (name !== undefined && (await mayBeRoot(path.slice(0, -name.length - 1), maker))) found.push(name);
+    if (name === undefined) continue;
+    parts.push({ place: await placeOf(path.slice(0, -name.length - 1), maker), found: [name] });
   }
-  return found;
+  return parts;
 }
 
-/** Whether one of the directories above `path` may be the root. */
-async function isBelow(path: string, maker: Maker): Promise<boolean> {
+/** Whether one of the directories above `path` is the root. */
+async function placeAbove(path: string, maker: Maker): Promise<Place> {
+  let place: Place = 'elsewhere';
   for (let above = dirname(path); above !== '/'; above = dirname(above)) {
-    if (await mayBeRoot(above, maker)) return true;
+    const found = await placeOf(above, maker);
+    if (found === 'root') return 'root';
+    if (found === 'nowhere') place = 'nowhere';
   }
-  return false;
+  return place;
 }
 
-async function mayBeRoot(path: string, { pid, root }: Maker): Promise<boolean> {
+async function placeOf(path: string, { pid, root }: Maker): Promise<Place> {
   const key = await keyOf(`/proc/${pid}/root${path}`);
-  return key === undefined || key === root;
+  if (key === undefined) return 'nowhere';
+  return key === root ? 'root' : 'elsewhere';
 }
 
 async function keyOf(path: string): Promise<string | undefined> {

@@ -135,6 +135,21 @@ describe('overlays', () => {
       expect(await mountPointsOf(root, 7002)).to.deep.equal([target]);
     });
 
+    it('of one root are not taken for those of another where their paths lead nowhere, unless nobody can tell', async () => {
+      const { root, source } = await layersAt('layers');
+      const { root: other } = await layersAt('other');
+      await mounter.mount({ ...source, target });
+      const container = await inNamespace('private', 'mount -t tmpfs none "$1"', scratch.path);
+      try {
+        expect(await mountPointsOf(other, 7001)).to.deep.equal([]);
+        expect(await mountPointsOf(root, 7001)).to.deep.equal([target, target]);
+        await mounter.unmount(target);
+        for (const each of [root, other]) expect(await mountPointsOf(each, 7001)).to.deep.equal([target]);
+      } finally {
+        await container.end();
+      }
+    });
+
     it('are none of what was unmounted and deleted while they were looked for', async () => {
       const { root } = await layersAt('layers');
       // Others before it in the table, so that it takes a while to come to it.
