@@ -1,6 +1,7 @@
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type {
   Applied,
   ApplyWork,
@@ -77,9 +78,13 @@ export class WorkerArchiver implements Archiver {
     const unpacked = this.#pool('apply')
       .run<Unpacked>('apply', args, { signal: stop, onProgress: report })
       .finally(() => endRing(files.ring));
-    const digest = this.#pool('digest').run<string>('digest', { ring }, { signal: stop });
+    // In turns: to start a thread keeps the main thread busy for some 20 ms.
+    const turn = nextTurn();
+    const digest = turn.then(() => this.#pool('digest').run<string>('digest', { ring }, { signal: stop }));
     const { form, directory } = tree;
-    const written = this.#pool('writeFiles').run('writeFiles', { files, form, directory }, { signal: stop });
+    const written = turn
+      .then(() => nextTurn())
+      .then(() => this.#pool('writeFiles').run('writeFiles', { files, form, directory }, { signal: stop }));
     for (const beside of [digest, written]) beside.catch(() => failed.abort());
     try {
       const { size, bytes, entries } = await unpacked;
